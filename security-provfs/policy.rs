@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the administrator has set, and what follows from it for a file: is it to be recorded?
+//!
+//! A decision costs a path, and a comparison with each rule; so the last one is kept in the inode,
+//! together with everything that it depends on: the generation of the rules, the names of all
+//! objects (every rename anywhere changes them), and the mount. It is not kept where it could not
+//! be right for everybody: for an inode with several names, and with rules that look at the writer.
+
+use kernel::{
+    alloc::{
+        flags::{
+            __GFP_NOWARN, //
+            GFP_KERNEL,
+        },
+        Flags, //
+    },
+    fmt,
+    fs::{
+        dentry::rename_sequence,
+        Inode,
+        Path, //
+    },
+    prelude::*,
+    str::CStr,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        rcu::{
+            self,
+            RcuArc, //
+        },
+        Arc, //
+    },
+};
+
+use core::mem::MaybeUninit;
+
+use crate::{
+    identity::Identity,
+    pure::{
+        environ::{
+            Kind,
+            NameList,
+            NameListError,
+            Wanted, //
+        },
+        limits::{
+            NAMES_TEXT_MAX,
+            SKIP_TEXT_MAX, //
+        },
+        skip::{
+            self,
+            Facts,
+            Rule,
+            RuleKind,
+            Rules,
+            SkipError,
+            Verdict, //
+        },
+    },
+    state, //
+};
+
+/// Running out of memory is counted, and not worth a message.
+fn quietly() -> Flags {
+    GFP_KERNEL | __GFP_NOWARN
+}
+
+/// Whether anything is recorded.
+static ENABLED: Atomic<u32> = Atomic::new(1);
+
+/// How old a record of the same identity may get before it is renewed, in milliseconds.
+static GRANULARITY_MS: Atomic<u32> = Atomic::new(1000);
+
+/// Changes with everything that decisions depend on.
+static GENERATION: Atomic<u32> = Atomic::new(0);
+
+/// The rules. Nothing is skipped without them.
+static SKIP: RcuArc<SkipList> = RcuArc::empty();
+
+/// The names of the variables that declare something, by kind; the defaults without them.
+static NAMES: [RcuArc<Names>; Kind::ALL.len()] = [const { RcuArc::empty() }; Kind::ALL.len()];
+
+impl fmt::Display for SkipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for NameListError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+/// A compiled list of skip rules.
+struct SkipList {
+    text: KVec<u8>,
+    rules: KVec<Rule>,
+    needs_path: bool,
+    depends_on_writer: bool,
+}
+
+impl SkipList {
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            text: &self.text,
+            rules: &self.rules,
+        }
+    }
+}
+
+/// A list of names, in its checked text form.
+struct Names {
+    text: KVec<u8>,
+}
+
+/// Puts the defaults in force.
+pub(crate) fn init() -> Result {
+    set_skip(skip::DEFAULT)
+}
+
+/// Makes everybody decide again.
+fn changed() {
+    GENERATION.fetch_add(1, Relaxed);
+    state::begin_epoch();
+}
+
+/// Whether anything is recorded.
+#[inline]
+pub(crate) fn is_enabled() -> bool {
+    ENABLED.load(Relaxed) != 0
+}
+
+/// Sets whether anything is recorded.
+pub(crate) fn set_enabled(enabled: bool) {
+    ENABLED.store(u32::from(enabled), Relaxed);
+    changed();
+}
+
+/// How old a record of the same identity may get before it is renewed, in milliseconds.
+pub(crate) fn granularity_ms() -> u32 {
+    GRANULARITY_MS.load(Relaxed)
+}
+
+/// The same in nanoseconds.
+pub(crate) fn granularity() -> i64 {
+    i64::from(granularity_ms()) * 1_000_000
+}
+
+/// Sets how old a record of the same identity may get before it is renewed.
+pub(crate) fn set_granularity_ms(granularity: u32) {
+    GRANULARITY_MS.store(granularity, Relaxed);
+}
+
+/// The generation of the settings that decisions depend on.
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Relaxed) & state::GENERATION_MASK
+}
+
+/// The skip list as it was set.
+pub(crate) fn skip_text() -> Result<KVec<u8>> {
+    let mut text = KVec::with_capacity(SKIP_TEXT_MAX + 1, GFP_KERNEL)?;
+    let guard = rcu::read_lock();
+    if let Some(list) = SKIP.load(&guard) {
+        // There is room for it, so nothing is allocated under the lock.
+        text.extend_from_slice(&list.text, GFP_KERNEL)?;
+    }
+    Ok(text)
+}
+
+/// Puts another skip list in force, or none of it: a list with a mistake is refused with `EINVAL`,
+/// and the log says what is wrong with it.
+pub(crate) fn set_skip(text: &[u8]) -> Result {
+    let mut rules = KVec::from_elem(Rule::EMPTY, skip::max_rules(text), GFP_KERNEL)?;
+    let count = skip::compile(text, &mut rules).map_err(|error| {
+        pr_warn!("skip list refused: {}\n", error);
+        EINVAL
+    })?;
+    rules.truncate(count);
+
+    let mut copy = KVec::with_capacity(text.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(text, GFP_KERNEL)?;
+
+    let compiled = Rules {
+        text: &copy,
+        rules: &rules,
+    };
+    let (needs_path, depends_on_writer) = (compiled.needs_path(), compiled.depends_on_writer());
+    let list = SkipList {
+        text: copy,
+        rules,
+        needs_path,
+        depends_on_writer,
+    };
+
+    SKIP.replace(Some(Arc::new(list, GFP_KERNEL)?));
+    changed();
+    Ok(())
+}
+
+/// The names of one kind as they were set.
+pub(crate) fn names_text(kind: Kind) -> Result<KVec<u8>> {
+    let mut text = KVec::with_capacity(NAMES_TEXT_MAX + 1, GFP_KERNEL)?;
+    let guard = rcu::read_lock();
+    let names = NAMES.get(kind.index()).and_then(|slot| slot.load(&guard));
+    let current = names
+        .as_ref()
+        .map_or(kind.default_names(), |names| &names.text);
+    // There is room for it, so nothing is allocated under the lock.
+    text.extend_from_slice(current, GFP_KERNEL)?;
+    Ok(text)
+}
+
+/// Sets the names of one kind, or refuses them with `EINVAL`; then the log says why.
+pub(crate) fn set_names(kind: Kind, text: &[u8]) -> Result {
+    NameList::parse(text).map_err(|error| {
+        pr_warn!("list of names refused: {}\n", error);
+        EINVAL
+    })?;
+
+    let mut copy = KVec::with_capacity(text.len(), GFP_KERNEL)?;
+    copy.extend_from_slice(text, GFP_KERNEL)?;
+
+    let slot = NAMES.get(kind.index()).ok_or(EINVAL)?;
+    slot.replace(Some(Arc::new(Names { text: copy }, GFP_KERNEL)?));
+    Ok(())
+}
+
+/// Calls `f` with the names that are looked for in environments. `f` may sleep.
+pub(crate) fn with_names<T>(f: impl FnOnce(&Wanted<'_>) -> T) -> T {
+    let mut held: [Option<Arc<Names>>; Kind::ALL.len()] = [const { None }; Kind::ALL.len()];
+    {
+        let guard = rcu::read_lock();
+        for (to, slot) in held.iter_mut().zip(&NAMES) {
+            *to = slot.load(&guard).map(Arc::from);
+        }
+    }
+
+    let list = |kind: Kind| {
+        let names = held.get(kind.index()).and_then(Option::as_ref);
+        let text = names.map_or(kind.default_names(), |names| &names.text);
+        // It was checked before it was put there.
+        NameList::parse(text).unwrap_or(NameList::EMPTY)
+    };
+    f(&Wanted {
+        session: list(Kind::Session),
+        tool: list(Kind::Tool),
+        turn: list(Kind::Turn),
+        intent: list(Kind::Intent),
+    })
+}
+
+/// A decision to skip, and the kind of rule that made it.
+pub(crate) type Skipped = Option<RuleKind>;
+
+/// Decides whether a modification of a file by somebody is to be recorded.
+///
+/// Fails with `ENOMEM` only.
+pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Skipped> {
+    let (needs_path, depends_on_writer) = {
+        let guard = rcu::read_lock();
+        match SKIP.load(&guard) {
+            Some(list) => (list.needs_path, list.depends_on_writer),
+            None => return Ok(None),
+        }
+    };
+
+    let kept = &state::of_inode(inode).verdict;
+    let key = (!depends_on_writer && inode.link_count() <= 1)
+        .then(|| Key::new(path))
+        .flatten();
+    if let Some(skipped) = key.and_then(|key| key.recall(kept.load(Relaxed))) {
+        return Ok(skipped);
+    }
+
+    let fs_type = inode.super_block().type_name();
+    let verdict = if needs_path {
+        with_path(path, |path| judge(path, fs_type, writer))?
+    } else {
+        judge(None, fs_type, writer)
+    };
+    let skipped = verdict.kind.filter(|_| verdict.skip);
+
+    if let Some(key) = key {
+        kept.store(key.remember(skipped), Relaxed);
+    }
+    Ok(skipped)
+}
+
+/// Asks the rules that are in force now.
+fn judge(path: Option<&[u8]>, fs_type: &CStr, writer: &Identity) -> Verdict {
+    let facts = Facts {
+        path,
+        fs_type: fs_type.to_bytes(),
+        comm: writer.comm(),
+        uid: writer.uid(),
+    };
+    let guard = rcu::read_lock();
+    SKIP.load(&guard)
+        .map_or(Verdict::RECORD, |list| list.rules().decide(&facts))
+}
+
+/// Most paths fit into this much; it is on the stack.
+const SHORT_PATH: usize = 256;
+
+/// Calls `f` with the absolute path, or with [`None`] for what has none: a path longer than
+/// `PATH_MAX`, or a mount that belongs to no name space.
+fn with_path<T>(path: &Path, f: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
+    let mut short = [const { MaybeUninit::uninit() }; SHORT_PATH];
+    match path.absolute(&mut short) {
+        Err(error) if error == ENAMETOOLONG => {}
+        result => return Ok(f(result.ok())),
+    }
+
+    let mut long = KVec::<u8>::with_capacity(Path::MAX, quietly())?;
+    let path = path.absolute(long.spare_capacity_mut()).ok();
+    Ok(f(path))
+}
+
+/// What a decision depends on, as a number of which the low byte is free.
+#[derive(Clone, Copy)]
+struct Key(u64);
+
+impl Key {
+    /// The low byte holds the decision.
+    const DECISION: u64 = 0xff;
+
+    /// Record it.
+    const RECORD: u64 = 1;
+
+    /// Skip it, because of the kind of rule with the index that is added.
+    const SKIP: u64 = 2;
+
+    /// What a decision about this path depends on now; [`None`] while that is changing.
+    fn new(path: &Path) -> Option<Self> {
+        let names = u64::from(rename_sequence()?);
+        let generation = u64::from(GENERATION.load(Relaxed));
+        // CAST: An address is a number like any other here.
+        let mount = path.mount().as_raw() as u64;
+
+        // Numbers that differ in one input give different keys but for one case in 2^56.
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = (names << 32 | generation)
+            .wrapping_mul(ODD)
+            .rotate_left(32)
+            .wrapping_add(mount)
+            .wrapping_mul(ODD);
+        Some(Key((mixed ^ mixed >> 32) & !Self::DECISION))
+    }
+
+    /// A decision together with its key.
+    fn remember(self, skipped: Skipped) -> u64 {
+        // CAST: There are few kinds.
+        self.0 | skipped.map_or(Self::RECORD, |kind| Self::SKIP + kind.index() as u64)
+    }
+
+    /// The decision, if it was made for the same key.
+    fn recall(self, remembered: u64) -> Option<Skipped> {
+        if remembered & !Self::DECISION != self.0 {
+            return None;
+        }
+        match remembered & Self::DECISION {
+            Self::RECORD => Some(None),
+            decision => {
+                let index = decision.checked_sub(Self::SKIP)?;
+                let kind = RuleKind::ALL
+                    .into_iter()
+                    .find(|kind| kind.index() as u64 == index)?;
+                Some(Some(kind))
+            }
+        }
+    }
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is remembered in tasks, open files, inodes and super blocks.
+//!
+//! All of it is valid when it is all-zero, which is how it begins. None of it is needed for a
+//! record to be right: what is forgotten, with an inode for instance, only costs a stamp more.
+//!
+//! # Hot path
+//!
+//! Most writes go to a file that the same task has written to before. That is recognised by one
+//! comparison: the open file holds a [`Token`] made of the identity that was dealt with and of the
+//! [epoch](EPOCH) in which that was. When anything changes that could make the answer another one,
+//! a new epoch begins, and everybody looks again once.
+//!
+//! # Races
+//!
+//! [`InodeState::last`] and [`InodeState::stamped`] change together, under the lock of the inode,
+//! but are read without it. A reader that sees half of a change makes a stamp too many, under the
+//! lock, or one that it could have been told to leave out by a writer of the same moment. The
+//! fields of [`FileState`] change without any lock; each of them is complete in itself.
+
+use kernel::{
+    fs::{
+        Inode,
+        LocalFile,
+        SuperBlock, //
+    },
+    lsm,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        ArcSlot, //
+    },
+};
+
+use crate::{
+    identity::Identity,
+    pure::due::{
+        Last,
+        Settled, //
+    },
+    Context,
+    Provfs, //
+};
+
+/// Number of an [`Identity`]: odd, so that zero means none, and less than `1 << ID_BITS`.
+pub(crate) type Id = u64;
+
+/// At 1,000 programs a second, the numbers last for 17 years.
+const ID_BITS: u32 = 40;
+
+/// How far the next number is away: they stay odd.
+const ID_STEP: u64 = 2;
+
+/// Returns a number that no identity had before.
+pub(crate) fn next_id() -> Id {
+    static NEXT: Atomic<u64> = Atomic::new(1);
+
+    NEXT.fetch_add(ID_STEP, Relaxed) & ((1 << ID_BITS) - 1)
+}
+
+/// The current epoch, above [`ID_BITS`]; the bits below never change.
+///
+/// They are 2, so that a token of no identity, which has 2 there, is neither an empty one, which
+/// has 0, nor that of an identity, which is odd.
+static EPOCH: Atomic<u64> = Atomic::new(1 << ID_BITS | 2);
+
+/// Makes everybody who writes to an open file look again at what there is to do.
+pub(crate) fn begin_epoch() {
+    EPOCH.fetch_add(1 << ID_BITS, Relaxed);
+}
+
+/// A time during which nothing has changed that was dealt with before.
+#[derive(Clone, Copy)]
+pub(crate) struct Epoch(u64);
+
+impl Epoch {
+    /// The current epoch.
+    #[inline]
+    pub(crate) fn now() -> Self {
+        Epoch(EPOCH.load(Relaxed))
+    }
+
+    /// The token of an identity, or of none, in this epoch.
+    #[inline]
+    pub(crate) fn token(self, id: Id) -> Token {
+        Token(self.0.wrapping_add(id))
+    }
+}
+
+/// An identity in an epoch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token(u64);
+
+/// What is remembered in a task. Only the task itself can reach it.
+#[derive(Zeroable)]
+pub(crate) struct TaskState {
+    /// Who the task is; nobody, if it never executed a program or there was no memory for it.
+    pub(crate) identity: ArcSlot<Identity>,
+    /// The number of `identity` while it is known to describe the task, else 0.
+    known: Atomic<u64>,
+    /// Whether the task is making a stamp. What file systems do for that is not a modification.
+    stamping: Atomic<u32>,
+}
+
+impl TaskState {
+    /// The number of the identity that describes the task, or 0 if that has to be found out.
+    #[inline]
+    pub(crate) fn known(&self) -> Id {
+        self.known.load(Relaxed)
+    }
+
+    /// Remembers that the identity with this number describes the task; 0 if that is not known.
+    #[inline]
+    pub(crate) fn set_known(&self, id: Id) {
+        self.known.store(id, Relaxed);
+    }
+
+    /// Whether the task is making a stamp.
+    #[inline]
+    pub(crate) fn is_stamping(&self) -> bool {
+        self.stamping.load(Relaxed) != 0
+    }
+
+    /// Remembers whether the task is making a stamp.
+    #[inline]
+    pub(crate) fn set_stamping(&self, stamping: bool) {
+        self.stamping.store(u32::from(stamping), Relaxed);
+    }
+}
+
+/// The file was created by opening it, and not written to since.
+const CREATED: u32 = 1 << 0;
+
+/// There may be something to do when the file is released.
+const CONCERNED: u32 = 1 << 1;
+
+/// [`FileState::settled`]: the outcome was a record.
+const RECORDED: u64 = 1 << ID_BITS;
+
+/// [`FileState::settled`]: the outcome was that there is none.
+const PASSED_OVER: u64 = 2 << ID_BITS;
+
+/// [`FileState::settled`]: where the generation of the policy begins.
+const GENERATION_SHIFT: u32 = ID_BITS + 2;
+
+/// What is remembered in an open file.
+#[derive(Zeroable)]
+pub(crate) struct FileState {
+    /// The identity and epoch for which everything is done.
+    token: Atomic<u64>,
+    /// Who has modified the file last through this, or created it; for the release, which may be
+    /// somebody else's.
+    pub(crate) writer: ArcSlot<Identity>,
+    /// Identity, outcome and generation of the policy of the last modification that was dealt with.
+    settled: Atomic<u64>,
+    /// Identity for which a stamp is owed, or 0.
+    owed_by: Atomic<u64>,
+    /// Time at which it became owed, in nanoseconds since the Unix epoch.
+    owed_since: Atomic<i64>,
+    flags: Atomic<u32>,
+}
+
+impl FileState {
+    /// Whether everything is done for what this token stands for.
+    #[inline]
+    pub(crate) fn has(&self, token: Token) -> bool {
+        self.token.load(Relaxed) == token.0
+    }
+
+    /// Remembers that everything is done for what this token stands for.
+    pub(crate) fn set(&self, token: Token) {
+        self.token.store(token.0, Relaxed);
+    }
+
+    /// Whether there may be something to do when the file is released.
+    #[inline]
+    pub(crate) fn is_concerned(&self) -> bool {
+        self.flags.load(Relaxed) & CONCERNED != 0
+    }
+
+    /// Remembers that the file was created by whoever is in `writer` now.
+    pub(crate) fn set_created(&self) {
+        self.flags.store(CREATED | CONCERNED, Relaxed);
+    }
+
+    /// Remembers that the file was modified by whoever is in `writer` now.
+    pub(crate) fn set_written(&self) {
+        self.flags.store(CONCERNED, Relaxed);
+    }
+
+    /// Whether the file was created through this, and not written to since.
+    pub(crate) fn is_only_created(&self) -> bool {
+        self.flags.load(Relaxed) & CREATED != 0
+    }
+
+    /// What was made of the last modification through this file, if it was by this identity and
+    /// under this generation of the policy.
+    pub(crate) fn settled(&self, id: Id, generation: u32) -> Settled {
+        let settled = self.settled.load(Relaxed);
+        let key = id | u64::from(generation) << GENERATION_SHIFT;
+        if settled == key | RECORDED {
+            Settled::Recorded
+        } else if settled == key | PASSED_OVER {
+            Settled::PassedOver
+        } else {
+            Settled::Nothing
+        }
+    }
+
+    /// What was made of the last modification through this file, if it was by this identity.
+    pub(crate) fn settled_ever(&self, id: Id) -> Settled {
+        let generation = self.settled.load(Relaxed) >> GENERATION_SHIFT;
+        // CAST: What is left after the shift has 22 bits.
+        self.settled(id, generation as u32)
+    }
+
+    /// Remembers what was made of a modification.
+    pub(crate) fn settle(&self, id: Id, generation: u32, recorded: bool) {
+        let outcome = if recorded { RECORDED } else { PASSED_OVER };
+        let generation = u64::from(generation) << GENERATION_SHIFT;
+        self.settled.store(id | outcome | generation, Relaxed);
+    }
+
+    /// Identity for which a stamp is owed.
+    pub(crate) fn owed_by(&self) -> Option<Id> {
+        Some(self.owed_by.load(Relaxed)).filter(|&id| id != 0)
+    }
+
+    /// Time at which that became owed, in nanoseconds since the Unix epoch.
+    pub(crate) fn owed_since(&self) -> i64 {
+        self.owed_since.load(Relaxed)
+    }
+
+    /// Remembers that a stamp is owed. Returns the identity for which one was owed before.
+    pub(crate) fn set_owed(&self, id: Id, since: i64) -> Option<Id> {
+        self.owed_since.store(since, Relaxed);
+        Some(self.owed_by.xchg(id, Relaxed)).filter(|&id| id != 0)
+    }
+
+    /// Remembers that nothing is owed any more. Returns the identity for which a stamp was owed.
+    ///
+    /// Of two tasks that do this at the same time, only one gets it.
+    pub(crate) fn take_owed(&self) -> Option<Id> {
+        self.owed_by()?;
+        Some(self.owed_by.xchg(0, Relaxed)).filter(|&id| id != 0)
+    }
+}
+
+/// Bits of the generation of the policy that [`FileState`] has room for.
+pub(crate) const GENERATION_MASK: u32 = (1 << (u64::BITS - GENERATION_SHIFT)) - 1;
+
+/// [`InodeState::last`]: somebody else has changed the record since.
+const OVERWRITTEN: u64 = 1 << 63;
+
+/// What is remembered in an inode.
+#[derive(Zeroable)]
+pub(crate) struct InodeState {
+    /// Identity of the last stamp, and [`OVERWRITTEN`].
+    last: Atomic<u64>,
+    /// Time of the last stamp, in nanoseconds since the Unix epoch.
+    stamped: Atomic<i64>,
+    /// The last decision whether to record this inode, with what it depends on. See
+    /// [`crate::policy`].
+    pub(crate) verdict: Atomic<u64>,
+}
+
+impl InodeState {
+    /// What the last record says, seen from an identity at a time (in nanoseconds since the Unix
+    /// epoch).
+    pub(crate) fn last(&self, id: Id, now: i64) -> Last {
+        let last = self.last.load(Relaxed);
+        let same = last & !OVERWRITTEN == id;
+        if last == 0 {
+            Last::Unknown
+        } else if last & OVERWRITTEN != 0 {
+            Last::Overwritten { same }
+        } else {
+            let age = now.saturating_sub(self.stamped.load(Relaxed));
+            Last::By { same, age }
+        }
+    }
+
+    /// Whether no record was made or changed since the inode came into memory.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.last.load(Relaxed) == 0
+    }
+
+    /// Remembers a stamp. The inode must be locked. Returns whether the one before was of another
+    /// identity.
+    pub(crate) fn set_stamped(&self, id: Id, now: i64) -> bool {
+        let before = self.last.load(Relaxed);
+        self.stamped.store(now, Relaxed);
+        self.last.store(id, Relaxed);
+        before != id
+    }
+
+    /// Remembers that somebody else has changed the record. The inode must be locked.
+    pub(crate) fn set_overwritten(&self) {
+        self.last
+            .store(self.last.load(Relaxed) | OVERWRITTEN, Relaxed);
+    }
+}
+
+/// What is remembered in a super block.
+#[derive(Zeroable)]
+pub(crate) struct SuperBlockState {
+    /// Whether a stamp has shown that the file system has no user attributes.
+    unsupported: Atomic<u32>,
+}
+
+impl SuperBlockState {
+    /// Whether the file system is known to have no user attributes.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.unsupported.load(Relaxed) != 0
+    }
+
+    /// Remembers whether the file system is known to have no user attributes.
+    pub(crate) fn set_unsupported(&self, unsupported: bool) {
+        self.unsupported.store(u32::from(unsupported), Relaxed);
+    }
+}
+
+/// What is remembered in the current task.
+#[inline]
+pub(crate) fn of_task<'a>(cx: &Context<'a>) -> &'a TaskState {
+    cx.task_state()
+}
+
+/// What is remembered in a file.
+#[inline]
+pub(crate) fn of_file(file: &LocalFile) -> &FileState {
+    lsm::file_state::<Provfs>(file)
+}
+
+/// What is remembered in an inode.
+#[inline]
+pub(crate) fn of_inode(inode: &Inode) -> &InodeState {
+    lsm::inode_state::<Provfs>(inode)
+}
+
+/// What is remembered in a super block.
+#[inline]
+pub(crate) fn of_super_block(super_block: &SuperBlock) -> &SuperBlockState {
+    lsm::super_block_state::<Provfs>(super_block)
+}

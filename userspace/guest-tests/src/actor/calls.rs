@@ -1,0 +1,351 @@
+//! The actor's side: makes the system calls.
+
+use std::{
+    ffi::{CString, OsStr},
+    io::IoSlice,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::Path,
+    thread,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags},
+    io::{Errno, FdFlags, ReadWriteFlags},
+    pipe::SpliceFlags,
+    process::{Gid, Uid},
+    thread::UnshareFlags,
+};
+
+use super::{Command, Outcome, parse, send};
+
+/// What a system call returns.
+type Result<T = i64> = rustix::io::Result<T>;
+
+/// An actor.
+pub(super) struct Server {
+    socket: OwnedFd,
+}
+
+impl Server {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Server { socket }
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Says that it is there.
+    pub(super) fn begin(&self) -> Outcome {
+        rustix::io::fcntl_setfd(&self.socket, FdFlags::CLOEXEC)?;
+        self.say(Ok(0), None)
+    }
+
+    fn say(&self, result: Result, fd: Option<BorrowedFd<'_>>) -> Outcome {
+        let (word, number) = match result {
+            Ok(number) => ("ok", number),
+            Err(errno) => ("error", i64::from(errno.raw_os_error())),
+        };
+        send(&self.socket, &[word.into(), number.to_string().into()], fd)
+    }
+
+    /// Does what it is told, and says what came of it.
+    pub(super) fn answer(&mut self, words: &[Vec<u8>], fd: Option<OwnedFd>) -> Outcome {
+        let args = Args(words.get(1..).unwrap_or_default());
+        match words.first().map(Vec::as_slice) {
+            Some(b"give") => match args.fd(0) {
+                Ok(fd) => return self.say(Ok(0), Some(fd)),
+                Err(errno) => return self.say(Err(errno), None),
+            },
+            Some(b"fork") => return self.fork(fd, None),
+            Some(b"spawn") => return self.fork(fd, Some(&args)),
+            Some(b"execute") => {
+                let socket = self.socket.as_raw_fd();
+                let errno = execute(&args, socket);
+                return self.say(Err(errno), None);
+            }
+            // SAFETY: Ends the process, which is meant to leave everything as it is.
+            Some(b"exit") => unsafe { libc::_exit(0) },
+            _ => {}
+        }
+        let result = match words.first().map(Vec::as_slice) {
+            Some(b"take") => fd.ok_or(Errno::BADF).map(kept),
+            Some(call) => make(call, &args),
+            None => Err(Errno::INVAL),
+        };
+        self.say(result, None)
+    }
+
+    /// Forks. The child answers at the other socket, or executes a program that does.
+    fn fork(&mut self, socket: Option<OwnedFd>, program: Option<&Args<'_>>) -> Outcome {
+        let Some(socket) = socket else {
+            return self.say(Err(Errno::BADF), None);
+        };
+        // SAFETY: This process has one thread only, so the child may do whatever it could.
+        match unsafe { libc::fork() } {
+            -1 => self.say(Err(Errno::AGAIN), None),
+            0 => {
+                self.socket = socket;
+                if let Some(args) = program {
+                    let socket = self.socket.as_raw_fd();
+                    execute(args, socket);
+                    // SAFETY: Ends the process.
+                    unsafe { libc::_exit(127) }
+                }
+                Ok(())
+            }
+            pid => self.say(Ok(pid.into()), None),
+        }
+    }
+}
+
+/// Executes a program with a name and an environment, which goes on at the same socket. Returns only if that fails.
+fn execute(args: &Args<'_>, socket: RawFd) -> Errno {
+    let Some((name, environment)) = args.0.split_first() else {
+        return Errno::INVAL;
+    };
+    let Ok(command) = Command::new(&String::from_utf8_lossy(name), socket, environment) else {
+        return Errno::INVAL;
+    };
+    if let Err(errno) = rustix::io::fcntl_setfd(borrow(socket), FdFlags::empty()) {
+        return errno;
+    }
+    command.execute()
+}
+
+/// The arguments of a call.
+struct Args<'a>(&'a [Vec<u8>]);
+
+impl Args<'_> {
+    fn bytes(&self, index: usize) -> Result<&[u8]> {
+        self.0.get(index).map(Vec::as_slice).ok_or(Errno::INVAL)
+    }
+
+    fn path(&self, index: usize) -> Result<&Path> {
+        Ok(Path::new(OsStr::from_bytes(self.bytes(index)?)))
+    }
+
+    fn number(&self, index: usize) -> Result<i64> {
+        parse(self.bytes(index)?).ok_or(Errno::INVAL)
+    }
+
+    fn unsigned(&self, index: usize) -> Result<u32> {
+        u32::try_from(self.number(index)?).map_err(|_| Errno::INVAL)
+    }
+
+    fn raw_fd(&self, index: usize) -> Result<RawFd> {
+        RawFd::try_from(self.number(index)?).map_err(|_| Errno::INVAL)
+    }
+
+    fn fd(&self, index: usize) -> Result<BorrowedFd<'_>> {
+        self.raw_fd(index).map(borrow)
+    }
+
+    fn flags(&self, index: usize) -> Result<OFlags> {
+        Ok(OFlags::from_bits_retain(self.unsigned(index)?))
+    }
+}
+
+/// A descriptor that the test has named. The calls report one that is not open.
+fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: Nothing here closes a descriptor behind the back of a call that uses it; the test says when.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Leaves a descriptor open until the test says otherwise, and returns its number.
+fn kept(fd: OwnedFd) -> i64 {
+    fd.into_raw_fd().into()
+}
+
+fn length(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}
+
+/// Makes one system call.
+fn make(call: &[u8], args: &Args<'_>) -> Result {
+    let mode = Mode::from_raw_mode(0o666);
+    let done = |()| 0;
+    match call {
+        b"open" => rustix::fs::open(args.path(0)?, args.flags(1)?, mode).map(kept),
+        b"openat" => rustix::fs::openat(args.fd(0)?, args.path(1)?, args.flags(2)?, mode).map(kept),
+        b"close" => {
+            // SAFETY: It was kept open for this.
+            drop(unsafe { OwnedFd::from_raw_fd(args.raw_fd(0)?) });
+            Ok(0)
+        }
+        b"write" => rustix::io::write(args.fd(0)?, args.bytes(1)?).map(length),
+        b"write by" => write_by(args.bytes(0)?, args.fd(1)?, args.fd(2)?),
+        b"write often" => write_often(args.fd(0)?, args.number(1)?),
+        b"write in threads" => write_in_threads(args.fd(0)?, args.number(1)?, args.number(2)?),
+        b"write in a thread called" => {
+            let name = CString::new(args.bytes(0)?).map_err(|_| Errno::INVAL)?;
+            let fd = args.fd(1)?;
+            thread::scope(|scope| {
+                let write = || {
+                    rustix::thread::set_name(&name)?;
+                    rustix::io::write(fd, b"some bytes\n").map(length)
+                };
+                scope.spawn(write).join().unwrap_or(Err(Errno::INVAL))
+            })
+        }
+        b"put often" => put_often(args.path(0)?, args.number(1)?),
+        b"set name" => {
+            let name = CString::new(args.bytes(0)?).map_err(|_| Errno::INVAL)?;
+            rustix::thread::set_name(&name).map(done)
+        }
+        b"set variable" => {
+            let (name, value) = (OsStr::from_bytes(args.bytes(0)?), OsStr::from_bytes(args.bytes(1)?));
+            // SAFETY: This process has one thread only.
+            unsafe { std::env::set_var(name, value) };
+            Ok(0)
+        }
+        b"set user" => {
+            let id = args.unsigned(0)?;
+            let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
+            rustix::thread::set_thread_res_gid(group, group, group)?;
+            rustix::thread::set_thread_res_uid(user, user, user).map(done)
+        }
+        b"set real user" => {
+            let root = Uid::ROOT;
+            rustix::thread::set_thread_res_uid(Uid::from_raw(args.unsigned(0)?), root, root).map(done)
+        }
+        b"change directory" => rustix::process::chdir(args.path(0)?).map(done),
+        b"change root" => {
+            rustix::process::chroot(args.path(0)?)?;
+            rustix::process::chdir("/").map(done)
+        }
+        b"unshare" => {
+            let flags = UnshareFlags::from_bits_retain(args.unsigned(0)?);
+            // SAFETY: What is unshared is not the table of descriptors.
+            unsafe { rustix::thread::unshare_unsafe(flags) }.map(done)
+        }
+        b"seek to end" => rustix::fs::seek(args.fd(0)?, rustix::fs::SeekFrom::End(0)).map(|at| at.cast_signed()),
+        b"read" => rustix::io::read(args.fd(0)?, &mut [0; 64]).map(length),
+        b"link" => {
+            // Needs no more than `/proc`, and not CAP_DAC_READ_SEARCH.
+            let from = format!("/proc/self/fd/{}", args.raw_fd(0)?);
+            rustix::fs::linkat(CWD, from, CWD, args.path(1)?, AtFlags::SYMLINK_FOLLOW).map(done)
+        }
+        b"fail allocations" => {
+            let fd = rustix::fs::open("/proc/self/make-it-fail", OFlags::WRONLY, Mode::empty())?;
+            rustix::io::write(fd, args.bytes(0)?).map(length)
+        }
+        b"working directory" => {
+            let directory = std::env::current_dir().map_err(|_| Errno::NOENT)?;
+            Ok(length(directory.into_os_string().into_vec().len()))
+        }
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+/// Writes to `fd` by a call of that name. `from` is a file with bytes in it.
+fn write_by(call: &[u8], fd: BorrowedFd<'_>, from: BorrowedFd<'_>) -> Result {
+    let bytes = &b"some bytes\n"[..];
+    let all = bytes.len();
+    match call {
+        b"write" => rustix::io::write(fd, bytes).map(length),
+        b"writev" => rustix::io::writev(fd, &[IoSlice::new(bytes), IoSlice::new(bytes)]).map(length),
+        b"pwrite" => rustix::io::pwrite(fd, bytes, 3).map(length),
+        b"pwritev" => rustix::io::pwritev(fd, &[IoSlice::new(bytes)], 5).map(length),
+        b"pwritev2" => rustix::io::pwritev2(fd, &[IoSlice::new(bytes)], 5, ReadWriteFlags::DSYNC).map(length),
+        b"sendfile" => rustix::fs::sendfile(fd, from, Some(&mut 0), all).map(length),
+        b"copy_file_range" => rustix::fs::copy_file_range(from, Some(&mut 0), fd, Some(&mut 0), all).map(length),
+        b"splice" => {
+            let (reader, writer) = rustix::pipe::pipe()?;
+            rustix::io::write(&writer, bytes)?;
+            rustix::pipe::splice(&reader, None, fd, None, all, SpliceFlags::empty()).map(length)
+        }
+        b"fallocate" => rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, 65536).map(|()| 65536),
+        b"punch a hole" => {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            rustix::fs::fallocate(fd, flags, 0, 4096).map(|()| 4096)
+        }
+        b"aio" => write_by_aio(fd, bytes),
+        b"clone" => rustix::fs::ioctl_ficlone(fd, from).map(|()| 1),
+        b"append" => {
+            rustix::fs::fcntl_setfl(fd, OFlags::APPEND)?;
+            rustix::io::write(fd, bytes).map(length)
+        }
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+/// `struct iocb` in `include/uapi/linux/aio_abi.h`, of a little-endian machine.
+#[repr(C)]
+#[derive(Default)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: i32,
+    opcode: u16,
+    priority: i16,
+    fd: u32,
+    buf: u64,
+    bytes: u64,
+    offset: i64,
+    reserved: u64,
+    flags: u32,
+    event_fd: u32,
+}
+
+/// Writes by io_submit(2), and waits for the end of it.
+fn write_by_aio(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result {
+    const IOCB_CMD_PWRITE: u16 = 1;
+    let checked = |result: libc::c_long| match result {
+        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
+        number => Ok(number),
+    };
+    let iocb = Iocb {
+        opcode: IOCB_CMD_PWRITE,
+        fd: fd.as_raw_fd().cast_unsigned(),
+        buf: bytes.as_ptr().expose_provenance() as u64,
+        bytes: bytes.len() as u64,
+        ..Iocb::default()
+    };
+    let mut context: libc::c_ulong = 0;
+    // SAFETY: `context` is where the kernel puts the number of the context.
+    checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
+    let iocbs = [&raw const iocb];
+    // SAFETY: There is one request in the array, and it and its bytes live until it is done.
+    let submitted = checked(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) });
+    let mut event = [0_i64; 4];
+    let done = submitted.and_then(|_| {
+        let timeout = std::ptr::null::<libc::timespec>();
+        // SAFETY: There is room for one event, and no timeout.
+        checked(unsafe { libc::syscall(libc::SYS_io_getevents, context, 1, 1, event.as_mut_ptr(), timeout) })
+    });
+    // SAFETY: The context was made above.
+    unsafe { libc::syscall(libc::SYS_io_destroy, context) };
+    done?;
+    // The third field is the result.
+    match event[2] {
+        errno @ ..0 => Err(Errno::from_raw_os_error(i32::try_from(-errno).unwrap_or(0))),
+        written => Ok(written),
+    }
+}
+
+fn write_often(fd: BorrowedFd<'_>, rounds: i64) -> Result {
+    for _ in 0..rounds {
+        rustix::io::pwrite(fd, b"some bytes\n", 0)?;
+    }
+    Ok(rounds)
+}
+
+fn write_in_threads(fd: BorrowedFd<'_>, threads: i64, rounds: i64) -> Result {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(move || write_often(fd, rounds))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Errno::INVAL))).sum()
+    })
+}
+
+/// Opens a file, writes to it and closes it, many times.
+fn put_often(path: &Path, rounds: i64) -> Result {
+    for _ in 0..rounds {
+        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CREATE, Mode::from_raw_mode(0o666))?;
+        rustix::io::pwrite(fd.as_fd(), b"some bytes\n", 0)?;
+    }
+    Ok(rounds)
+}

@@ -1,0 +1,84 @@
+//! Tests of the provfs security module, for a guest that has nothing to lose.
+//!
+//! Each test is a process of its own with a fresh directory on the file system that it tests, so that it begins with no
+//! history, and a test that crashes or hangs takes no other with it. Who writes is played by [actors](actor): the same
+//! program again, executed with the environment in question, making the system calls that it is told to make.
+
+mod actor;
+mod control;
+mod counters;
+mod create;
+mod faults;
+mod fixture;
+mod kernel_log;
+mod locks;
+mod not_a_modification;
+mod paths;
+mod programs;
+mod races;
+mod record;
+mod runner;
+mod skip;
+mod who;
+mod write;
+
+use std::{env, process::ExitCode};
+
+use fixture::Test;
+
+/// All tests, in the order in which they run: what everything else relies on comes first.
+const TESTS: &[(&str, &[Test])] = &[
+    ("control", control::TESTS),
+    ("who", who::TESTS),
+    ("write", write::TESTS),
+    ("create", create::TESTS),
+    ("not a modification", not_a_modification::TESTS),
+    ("skip", skip::TESTS),
+    ("counters", counters::TESTS),
+    ("locks", locks::TESTS),
+    ("paths", paths::TESTS),
+    ("programs", programs::TESTS),
+    ("races", races::TESTS),
+    ("faults", faults::TESTS),
+];
+
+const USAGE: &str = "\
+usage: provfs-guest-tests [--list] [--quick] [--filter TEXT]...
+
+Tests the provfs security module of the running kernel. Wants to be root, and fresh file systems at /mnt/ext4, /mnt/xfs,
+/mnt/btrfs and /mnt/tmpfs; tests of one that is not there are skipped. Changes settings of the kernel: for guests only.
+Prints TAP.
+
+  --list         print the names of the tests and stop
+  --quick        fewer rounds of what repeats; taken for granted on a debug kernel and with PROVFS_TEST_LEVEL=quick
+  --filter TEXT  only tests with TEXT in their names; may be given more than once
+
+status: 0 if no test failed, 1 if one did, 2 if the arguments are wrong";
+
+fn main() -> ExitCode {
+    let mut options = runner::Options::default();
+    let mut args = env::args_os().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some(actor::ARGUMENT) => return actor::serve(args),
+            Some("--list") => options.list = true,
+            Some("--quick") => options.quick = true,
+            Some("--filter") => match args.next().and_then(|text| text.into_string().ok()) {
+                Some(text) => options.filters.push(text),
+                None => return usage_error("--filter wants a text"),
+            },
+            Some(runner::ONE) => options.one = args.next().and_then(|name| name.into_string().ok()),
+            Some("-h" | "--help") => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            _ => return usage_error(&format!("unknown argument: {}", arg.display())),
+        }
+    }
+    runner::run(&options)
+}
+
+fn usage_error(what: &str) -> ExitCode {
+    eprintln!("provfs-guest-tests: {what}\n{USAGE}");
+    ExitCode::from(2)
+}
