@@ -818,7 +818,7 @@ mod tests {
     /// A list, a path, and whether it is skipped.
     type Row = (&'static [u8], &'static [u8], bool);
 
-    static PATHS: [Row; 61] = [
+    static PATHS: [Row; 63] = [
         (b"", b"/a", false),
         (b" ,\n, ", b"/a", false),
         (b"/a", b"/a", true),
@@ -859,6 +859,8 @@ mod tests {
         (b"*", b"/a", true),
         (b"a*b*c", b"/aXbXbc", true),
         (b"a*b*c", b"/aXbXcX", false),
+        (b"*aab", b"/aaaab", true),
+        (b"*a*aab", b"/aaaaab", true),
         (b"a*/b?", b"/x/ax/bz", true),
         (b"a*/b?", b"/x/ax/b", false),
         // One character, not one byte.

@@ -11,7 +11,7 @@ use rustix::{fs::OFlags, io::Errno};
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Fs, Outcome, Place, STAMPED, Test, counting, each, ensure, ensure_eq, on, once},
+    fixture::{Fs, Outcome, Place, STAMPED, Test, counting, each, ensure_eq, on, once},
     programs::shell,
     record::{ALICE, BOB, ensure_by, ensure_none},
 };
@@ -89,13 +89,6 @@ fn path_only(place: &Place) -> Outcome {
         ensure_eq!(bob.attempt(words!["write", fd, "x"])?, Err(Errno::BADF), "a write to a path");
         bob.close(fd)
     })?;
-    // It is a way to open the file, though.
-    let fd = bob.open(&path, OFlags::PATH)?;
-    let again = bob.open(format!("/proc/{}/fd", bob.pid()), OFlags::PATH | OFlags::DIRECTORY)?;
-    let number = bob.give(fd)?.as_raw_fd();
-    ensure!(number >= 0, "no descriptor");
-    bob.close(again)?;
-    bob.close(fd)?;
     ensure_none(&path)
 }
 

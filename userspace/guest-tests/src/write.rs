@@ -94,9 +94,8 @@ fn always_there(place: &Place) -> Outcome {
 fn writer_through_three_hands(place: &Place) -> Outcome {
     let path = place.path("file");
     let opener = Actor::start(&CAROL)?;
-    opener.open(&path, OFlags::CREATE | OFlags::WRONLY)?;
+    let fd = opener.create(&path)?;
     // Both inherit it.
-    let fd = opener.open(&path, OFlags::WRONLY)?;
     let writer = opener.spawn("writer", &ALICE.variables())?;
     let closer = opener.spawn("closer", &BOB.variables())?;
     opener.exit()?;

@@ -1,0 +1,387 @@
+//! File systems that cannot be written to now, or whose attributes cannot.
+
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use rustix::{
+    fs::{IFlags, OFlags, ioctl_setflags},
+    io::Errno,
+    ioctl::{IntegerSetter, ioctl, opcode},
+    mount::{MountFlags, UnmountFlags},
+};
+
+use crate::{
+    actor::{Actor, words},
+    fixture::{Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure, ensure_eq, growth, on, once},
+    programs::need,
+    record::{ALICE, BOB, ensure_by, ensure_none, raw},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    on(&Fs::DISKS, "a write to a frozen file system waits, and is recorded at release", frozen_write),
+    on(&Fs::DISKS, "what a frozen file system owes is paid by the next write", frozen_then_written),
+    on(&Fs::DISKS, "closing a file on a frozen file system does not wait", frozen_close),
+    on(&Fs::DISKS, "a file system can be frozen while files are written", frozen_meanwhile),
+    each("a file released on a read-only file system", read_only),
+    each("append-only files can be written to, and are not recorded", append_only),
+    each("an immutable file that is open", immutable),
+    once("ramfs has no attributes", ramfs),
+    once("vfat has no attributes", vfat),
+    once("ext4 without user attributes, until it is remounted with them", nouser_xattr),
+    once("tmpfs without room for attributes", full_tmpfs),
+    once("ext4 without room for attributes", full_ext4),
+    each("unmounting right after 1,000 files never fails", unmount),
+];
+
+const FIFREEZE: u32 = opcode::read_write::<i32>(b'X', 119);
+const FITHAW: u32 = opcode::read_write::<i32>(b'X', 120);
+
+/// A frozen file system. It thaws when this is dropped.
+struct Frozen(File);
+
+impl Frozen {
+    fn new(fs: Fs) -> Outcome<Self> {
+        let root = File::open(fs.root())?;
+        // SAFETY: The request takes an argument and ignores it.
+        unsafe { ioctl(&root, IntegerSetter::<FIFREEZE>::new_usize(0))? };
+        Ok(Frozen(root))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(errno) = thaw(&self.0) {
+            println!("it could not be thawed: {errno}");
+        }
+    }
+}
+
+/// Thaws a file system. Fails if it is not frozen.
+pub(crate) fn thaw(root: impl AsFd) -> rustix::io::Result<()> {
+    // SAFETY: The request takes an argument and ignores it.
+    unsafe { ioctl(root, IntegerSetter::<FITHAW>::new_usize(0)) }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn frozen_write(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    let alice = Actor::start(&ALICE)?;
+    let fd = alice.open(&path, OFlags::WRONLY)?;
+    counting(&[("modifications", 1), ("paid", 1)], || {
+        let frozen = Frozen::new(place.fs)?;
+        counting(&[("modifications", 1), ("owed", 1)], || {
+            alice.begin(words!["write", fd, "some bytes"])?;
+            let result = alice.result_within(Duration::from_millis(700))?;
+            ensure_eq!(result, None, "result of a write to a frozen file system");
+            Ok(())
+        })?;
+        drop(frozen);
+        ensure_eq!(alice.result_within(LONG)?, Some(Ok(10)), "result of the write after that");
+        alice.close(fd)
+    })?;
+    ensure_by(&path, &ALICE)
+}
+
+fn frozen_then_written(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let fd = alice.open(&path, OFlags::WRONLY)?;
+    let owe = || {
+        let _frozen = Frozen::new(place.fs)?;
+        alice.begin(words!["write", fd, "some bytes"])?;
+        ensure_eq!(alice.result_within(Duration::from_millis(300))?, None, "result of a write");
+        Ok(())
+    };
+    counting(&[("modifications", 1), ("paid", 1)], || {
+        owe()?;
+        alice.result_within(LONG)?;
+        alice.write(fd)?;
+        ensure_by(&path, &ALICE)
+    })?;
+    counting(&[], || alice.close(fd))?;
+
+    // Somebody else writes first, through the same open file.
+    let other = place.unstamped("other")?;
+    let fd = alice.open(&other, OFlags::WRONLY)?;
+    let in_bob = bob.take(alice.give(fd)?)?;
+    counting(&[("modifications", 2), ("superseded", 1), ("stamped", 1)], || {
+        let frozen = Frozen::new(place.fs)?;
+        alice.begin(words!["write", fd, "some bytes"])?;
+        ensure_eq!(alice.result_within(Duration::from_millis(300))?, None, "result of a write");
+        drop(frozen);
+        alice.result_within(LONG)?;
+        bob.write(in_bob)
+    })?;
+    ensure_by(&other, &BOB)?;
+    counting(&[], || {
+        alice.close(fd)?;
+        bob.close(in_bob)
+    })?;
+    ensure_by(&other, &BOB)
+}
+
+fn frozen_close(place: &Place) -> Outcome {
+    let (created, written) = (place.path("created"), place.path("written"));
+    let alice = Actor::start(&ALICE)?;
+    let (only_created, fd) = (alice.create(&created)?, alice.create(&written)?);
+    alice.write(fd)?;
+    let frozen = Frozen::new(place.fs)?;
+    let close = |fd| {
+        alice.begin(words!["close", fd])?;
+        ensure_eq!(alice.result_within(Duration::from_secs(20))?, Some(Ok(0)), "result of close");
+        Ok(())
+    };
+    counting(&[], || close(fd))?;
+    let failed = [("modifications", 1), ("failed", 1), ("failed.EBUSY", 1)];
+    let closed = counting(&failed, || close(only_created));
+    drop(frozen);
+    closed?;
+    ensure_by(&written, &ALICE)
+}
+
+fn frozen_meanwhile(place: &Place) -> Outcome {
+    let _none = Setting::set("ts_granularity_ms", "0")?;
+    let (one, other) = (place.path("one"), place.path("other"));
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let rounds = i64::try_from(place.rounds(2000))?;
+    let ((), grown) = growth(|| {
+        alice.begin(words!["put often", &*one, rounds])?;
+        bob.begin(words!["put often", &*other, rounds])?;
+        for _ in 0..5 {
+            let frozen = Frozen::new(place.fs)?;
+            std::thread::sleep(Duration::from_millis(50));
+            drop(frozen);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for actor in [&alice, &bob] {
+            ensure_eq!(actor.result_within(LONG * 3)?, Some(Ok(rounds)), "rounds");
+        }
+        Ok(())
+    })?;
+    let recorded = grown.get("stamped") + grown.get("paid");
+    ensure_eq!((grown.get("modifications"), recorded), (2 * rounds, 2 * rounds), "of {grown:?}");
+    ensure_by(&one, &ALICE)?;
+    ensure_by(&other, &BOB)
+}
+
+fn mount_command(arguments: &[&str]) -> Outcome {
+    run("mount", arguments)
+}
+
+/// Runs a program of the administrator, without anything declared.
+fn run(program: &str, arguments: &[&str]) -> Outcome {
+    let output = Command::new(program).args(arguments).output()?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Stop::Failed(format!("{program} {arguments:?}: {text}")));
+    }
+    Ok(())
+}
+
+/// A file system that is mounted for a test.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts one that needs no disk.
+    fn new(place: &Place, kind: &str, options: &str) -> Outcome<Self> {
+        let dir = place.directory("mounted")?;
+        let options = std::ffi::CString::new(options)?;
+        rustix::mount::mount(kind, &dir, kind, MountFlags::empty(), Some(options.as_c_str()))?;
+        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        Ok(Mounted(dir))
+    }
+
+    /// Makes one in a file, and mounts it.
+    fn image(place: &Place, megabytes: u64, mkfs: &[&str], options: &str) -> Outcome<Self> {
+        need(mkfs[0])?;
+        let image = place.path("image");
+        File::create(&image)?.set_len(megabytes << 20)?;
+        let image = image.to_str().unwrap_or_default();
+        run(mkfs[0], &[&mkfs[1..], &[image]].concat())?;
+        let dir = place.directory("mounted")?;
+        mount_command(&["-o", options, image, dir.to_str().unwrap_or_default()])?;
+        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        Ok(Mounted(dir))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn remount(&self, options: &str) -> Outcome {
+        mount_command(&["-o", &format!("remount,{options}"), self.0.to_str().unwrap_or_default()])
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// The file system of the test, mounted a second time for this test alone.
+fn another(place: &Place) -> Outcome<Mounted> {
+    match place.fs {
+        Fs::Ext4 => Mounted::image(place, 64, &["mkfs.ext4", "-q", "-F"], "loop"),
+        Fs::Xfs => Mounted::image(place, 320, &["mkfs.xfs", "-q", "-f"], "loop"),
+        Fs::Btrfs => Mounted::image(place, 256, &["mkfs.btrfs", "-q", "-f"], "loop"),
+        Fs::Tmpfs => Mounted::new(place, "tmpfs", "size=64m"),
+    }
+}
+
+fn read_only(place: &Place) -> Outcome {
+    let mounted = another(place)?;
+    let (created, written) = (mounted.file("created"), mounted.file("written"));
+    let alice = Actor::start(&ALICE)?;
+    alice.put(&written)?;
+    let fd = alice.open(&created, OFlags::CREATE | OFlags::RDONLY)?;
+    mounted.remount("ro")?;
+    counting(&[("modifications", 1), ("failed", 1), ("failed.EROFS", 1)], || alice.close(fd))?;
+    counting(&[], || {
+        let result = alice.attempt(words!["open", &*written, OFlags::WRONLY])?;
+        ensure_eq!(result, Err(Errno::ROFS), "opening for writing");
+        Ok(())
+    })?;
+    mounted.remount("rw")?;
+    ensure_none(&created)?;
+    ensure_by(&written, &ALICE)?;
+    // It is recorded again.
+    counting(STAMPED, || alice.put(&created))?;
+    ensure_by(&created, &ALICE)
+}
+
+const IMMUTABLE: &[(&str, i64)] = &[("modifications", 1), ("skipped.immutable", 1)];
+
+/// Sets the flags of a file.
+fn set_flags(path: &Path, flags: IFlags) -> Outcome {
+    Ok(ioctl_setflags(File::open(path)?, flags)?)
+}
+
+fn append_only(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    set_flags(&path, IFlags::APPEND)?;
+    let alice = Actor::start(&ALICE)?;
+    let fd = alice.open(&path, OFlags::WRONLY | OFlags::APPEND)?;
+    let written = counting(IMMUTABLE, || {
+        let written = alice.attempt(words!["write", fd, "some bytes"])?;
+        alice.write(fd)?;
+        alice.close(fd)?;
+        Ok(written)
+    });
+    set_flags(&path, IFlags::empty())?;
+    ensure_eq!(written?, Ok(10), "result of appending");
+    ensure_none(&path)?;
+    counting(STAMPED, || alice.put(&path))?;
+    ensure_by(&path, &ALICE)
+}
+
+fn immutable(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    let alice = Actor::start(&ALICE)?;
+    let fd = alice.open(&path, OFlags::WRONLY)?;
+    set_flags(&path, IFlags::IMMUTABLE)?;
+    // Whether that works is for the file system to say.
+    let counted = counting(IMMUTABLE, || {
+        let _ = alice.attempt(words!["write", fd, "some bytes"])?;
+        alice.close(fd)
+    });
+    set_flags(&path, IFlags::empty())?;
+    counted?;
+    ensure_none(&path)
+}
+
+const UNSUPPORTED: &[(&str, i64)] = &[("modifications", 1), ("skipped.unsupported", 1)];
+
+fn unsupported(mounted: &Mounted) -> Outcome {
+    let alice = Actor::start(&ALICE)?;
+    for name in ["one", "other"] {
+        counting(UNSUPPORTED, || alice.put(mounted.file(name)))?;
+        ensure_eq!(fs::read(mounted.file(name))?, b"some bytes\n", "content");
+    }
+    let created = alice.create(mounted.file("created"))?;
+    counting(UNSUPPORTED, || alice.close(created))
+}
+
+fn ramfs(place: &Place) -> Outcome {
+    unsupported(&Mounted::new(place, "ramfs", "")?)
+}
+
+fn vfat(place: &Place) -> Outcome {
+    unsupported(&Mounted::image(place, 16, &["mkfs.vfat"], "loop")?)
+}
+
+fn nouser_xattr(place: &Place) -> Outcome {
+    let mounted = Mounted::image(place, 16, &["mkfs.ext4", "-q", "-F"], "loop,nouser_xattr")?;
+    unsupported(&mounted)?;
+    mounted.remount("user_xattr")?;
+    let alice = Actor::start(&ALICE)?;
+    counting(STAMPED, || alice.put(mounted.file("later")))?;
+    ensure_by(mounted.file("later"), &ALICE)
+}
+
+const NO_SPACE: &[(&str, i64)] = &[("modifications", 1), ("failed", 1), ("failed.ENOSPC", 1)];
+
+fn full_tmpfs(place: &Place) -> Outcome {
+    let mounted = Mounted::new(place, "tmpfs", "nr_inodes=2")?;
+    let path = mounted.file("file");
+    let alice = Actor::start(&ALICE)?;
+    counting(NO_SPACE, || alice.put(&path))?;
+    ensure_eq!(fs::read(&path)?, b"some bytes\n", "content");
+    ensure_none(&path)?;
+    let failed = alice.attempt(words!["open", &*mounted.file("other"), OFlags::CREATE | OFlags::WRONLY])?;
+    ensure_eq!(failed, Err(Errno::NOSPC), "one more file");
+    Ok(())
+}
+
+fn full_ext4(place: &Place) -> Outcome {
+    let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-I", "256", "-O", "^has_journal,^metadata_csum"];
+    let mounted = Mounted::image(place, 8, &mkfs, "loop")?;
+    let paths: Vec<_> = (0..4).map(|i| mounted.file(&format!("{i}"))).collect();
+    let off = Setting::set("enabled", "0")?;
+    for path in &paths {
+        fs::write(path, [b'.'; 4096])?;
+    }
+    let filler = File::create(mounted.file("filler"))?;
+    let mut at = 0;
+    while rustix::io::pwrite(&filler, &[b'.'; 4096], at).is_ok() {
+        at += 4096;
+    }
+    rustix::fs::sync();
+    drop(off);
+    ensure!(at > 1 << 20, "it was full after {at} bytes");
+    let alice = Actor::start(&ALICE)?;
+    for path in &paths {
+        // Its block is there, so the write itself needs no room.
+        counting(NO_SPACE, || alice.put(path))?;
+        ensure!(fs::read(path)?.starts_with(b"some bytes\n"), "nothing was written");
+        let rest = raw(path)?;
+        ensure!(rest.is_empty(), "a part of the record stays: {:?}", rest.keys());
+    }
+    // With room, it works again.
+    fs::remove_file(mounted.file("filler"))?;
+    drop(filler);
+    rustix::fs::sync();
+    counting(STAMPED, || alice.put(&paths[0]))?;
+    ensure_by(&paths[0], &ALICE)
+}
+
+fn unmount(place: &Place) -> Outcome {
+    let rounds = if place.quick { 3 } else { 20 };
+    let files = if place.quick { 300 } else { 1000 };
+    for round in 0..rounds {
+        let mounted = another(place)?;
+        for file in 0..files {
+            fs::write(mounted.file(&format!("{file}")), b"some bytes\n")?;
+        }
+        let result = rustix::mount::unmount(&mounted.0, UnmountFlags::empty());
+        ensure_eq!(result, Ok(()), "unmounting in round {round}");
+        std::mem::forget(mounted);
+    }
+    Ok(())
+}
