@@ -263,12 +263,34 @@ refresh_series() {
         number=$((number + 1))
     done
     ((number > 1)) || die "no commits between $base and HEAD in $tree"
+    if [[ $(makefile_version "$tree") != "${SERIES_VERSIONS[0]}"* ]]; then
+        refresh_deltas "$work/patches" "$(makefile_version "$tree" | cut -d. -f1,2)"
+        return
+    fi
     copy_back "$tree" "$work/copied"
     mkdir -p "$PATCHES"
     rm -f "$PATCHES"/[0-9][0-9][0-9][0-9]-*.patch
     cp "$work/patches/"*.patch "$PATCHES/"
     say "$((number - 1)) patches in kernel-patch/"
 }
+
+# refresh_deltas FOLDER VERSION: of the series made from a tree of another version, keeps the patches that differ.
+refresh_deltas() {
+    local patch name count=0
+    rm -rf "${PATCHES:?}/$2"
+    for patch in "$1"/*.patch; do
+        name=${patch##*/}
+        [[ -f $PATCHES/$name ]] || die "kernel-patch/ has no $name" "both series must have the same commits"
+        cmp -s <(without_places "$patch") <(without_places "$PATCHES/$name") && continue
+        mkdir -p "$PATCHES/$2"
+        cp "$patch" "$PATCHES/$2/"
+        count=$((count + 1))
+    done
+    say "$count patches in kernel-patch/$2/ for what differs in Linux $2"
+}
+
+# What a patch says, without where.
+without_places() { sed -E 's/^(@@) .*/\1/; /^index [0-9a-f]+\.\./d' "$1"; }
 
 # Files of security/provfs, and documentation that the base does not have: an index that the series extends is a patch.
 copied_pattern() {

@@ -320,7 +320,7 @@ fn bytes(words: &[Word]) -> Vec<Vec<u8>> {
 
 /// A number in a message.
 fn parse(word: &[u8]) -> Option<i64> {
-    str::from_utf8(word).ok()?.parse().ok()
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// Two ends of a connection. Neither stays open when a program is executed.
@@ -348,8 +348,11 @@ fn send(socket: &OwnedFd, words: &[Vec<u8>], fd: Option<BorrowedFd<'_>>) -> Outc
     Ok(())
 }
 
+/// Words, and the descriptor that came with them.
+type Message = (Vec<Vec<u8>>, Option<OwnedFd>);
+
 /// The next message, or [`None`] if there will be no more.
-fn receive(socket: &OwnedFd) -> Outcome<Option<(Vec<Vec<u8>>, Option<OwnedFd>)>> {
+fn receive(socket: &OwnedFd) -> Outcome<Option<Message>> {
     let mut buf = vec![0; MESSAGE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

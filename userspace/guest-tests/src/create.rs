@@ -97,7 +97,7 @@ fn touch(place: &Place) -> Outcome {
     crate::programs::shell_with(place, &["PROV_SESSION=s"], "touch touched2; (:) > by-a-child2")?;
     ensure_eq!(key(place.path("touched2"), "tool")?.as_deref(), Some("touch"), "tool");
     ensure_eq!(key(place.path("by-a-child2"), "tool")?.as_deref(), Some("sh"), "tool");
-    crate::programs::shell_with(place, &[], "touch touched3")?;
+    crate::programs::shell_with(place, &[""; 0], "touch touched3")?;
     let who = fallback(place.path("touched3"))?;
     ensure_eq!(who.chain.first(), Some(&"touch".into()), "chain");
     Ok(())

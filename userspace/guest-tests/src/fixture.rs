@@ -191,10 +191,13 @@ impl Place {
 
 const PROGRAMS: &str = "/run/provfs-guest-tests";
 
+/// The name of this program itself.
+pub(crate) const OWN: &str = "provfs-guest-tests";
+
 /// Puts this program where every user can execute it, quickly and under any name.
 pub(crate) fn prepare() -> Outcome {
     fs::DirBuilder::new().mode(0o755).recursive(true).create(PROGRAMS)?;
-    let own = program("provfs-guest-tests");
+    let own = Path::new(PROGRAMS).join(OWN);
     if !own.exists() {
         fs::copy("/proc/self/exe", &own)?;
     }
@@ -206,7 +209,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(PROGRAMS).join(name);
     if !path.exists() {
         // Another process of the same test may be faster.
-        let _ = symlink("provfs-guest-tests", &path);
+        let _ = symlink(OWN, &path);
     }
     path
 }
@@ -253,7 +256,9 @@ pub(crate) fn write_setting(name: &str, value: &[u8]) -> io::Result<()> {
 /// The value of a setting, without the newline at its end.
 pub(crate) fn get(name: &str) -> io::Result<Vec<u8>> {
     let mut value = fs::read(setting_path(name))?;
-    value.pop_if(|&mut last| last == b'\n');
+    if value.last() == Some(&b'\n') {
+        value.pop();
+    }
     Ok(value)
 }
 

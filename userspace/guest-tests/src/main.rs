@@ -72,7 +72,7 @@ fn main() -> ExitCode {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
             }
-            _ => return usage_error(&format!("unknown argument: {}", arg.display())),
+            _ => return usage_error(&format!("unknown argument: {}", arg.to_string_lossy())),
         }
     }
     runner::run(&options)

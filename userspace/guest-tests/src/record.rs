@@ -54,7 +54,7 @@ pub(crate) fn raw(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> 
     };
     let mut record = BTreeMap::new();
     for name in names[..len].split(|&byte| byte == 0) {
-        let Ok(name) = str::from_utf8(name) else { continue };
+        let Ok(name) = std::str::from_utf8(name) else { continue };
         let Some(key) = name.strip_prefix("user.prov").filter(|key| key.is_empty() || key.starts_with('.')) else {
             continue;
         };
@@ -124,7 +124,7 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
     }
     // What the library reads is the same.
     let read = provfs::read(path)?.ok_or_else(|| Stop::Failed(format!("{caller}: the library finds no record")))?;
-    let text = |value: Option<&str>| value.map(|value| provfs::Value::from(value));
+    let text = |value: Option<&str>| value.map(provfs::Value::from);
     ensure_eq!(read.session, Some(Session::Declared(who.session.into())), "session by the library");
     ensure_eq!(read.tool, Some(who.tool.into()), "tool by the library");
     ensure_eq!((read.turn, read.intent), (text(who.turn), text(who.intent)), "turn and intent by the library");

@@ -158,7 +158,7 @@ impl Verdict {
 /// Runs a test in a process of its own, and puts everything back that it may have left behind.
 fn run_one(case: &Case, quick: bool) -> io::Result<Verdict> {
     let mut output = File::from(rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?);
-    let mut command = Command::new(fixture::program("provfs-guest-tests"));
+    let mut command = Command::new(fixture::program(fixture::OWN));
     command.args([ONE, &case.name]).args(quick.then_some("--quick")).process_group(0);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
     let mut child = command.spawn()?;

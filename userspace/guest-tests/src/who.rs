@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Outcome, Place, STAMPED, Test, counting, each, ensure, ensure_eq, once, program, timed},
+    fixture::{OWN, Outcome, Place, STAMPED, Test, counting, each, ensure, ensure_eq, once, program, timed},
     record::{ALICE, BOB, CAROL, DAVE, Who, ensure_by, ensure_contained, ensure_none, ensure_ts, fallback, key, raw, read},
 };
 
@@ -347,7 +347,7 @@ fn forked(place: &Place) -> Outcome {
 
 fn set_user_id(place: &Place) -> Outcome {
     let binary = place.path("suid");
-    fs::copy(program("provfs-guest-tests"), &binary)?;
+    fs::copy(program(OWN), &binary)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o4755))?;
     let path = place.path("file");
     let actor = Actor::program("actor", &[""; 0])?;

@@ -222,7 +222,7 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             // SAFETY: What is unshared is not the table of descriptors.
             unsafe { rustix::thread::unshare_unsafe(flags) }.map(done)
         }
-        b"seek to end" => rustix::fs::seek(args.fd(0)?, rustix::fs::SeekFrom::End(0)).map(|at| at.cast_signed()),
+        b"seek to end" => rustix::fs::seek(args.fd(0)?, rustix::fs::SeekFrom::End(0)).map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
         b"read" => rustix::io::read(args.fd(0)?, &mut [0; 64]).map(length),
         b"link" => {
             // Needs no more than `/proc`, and not CAP_DAC_READ_SEARCH.
@@ -297,7 +297,7 @@ fn write_by_aio(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result {
     };
     let iocb = Iocb {
         opcode: IOCB_CMD_PWRITE,
-        fd: fd.as_raw_fd().cast_unsigned(),
+        fd: fd.as_raw_fd().unsigned_abs(),
         buf: bytes.as_ptr().expose_provenance() as u64,
         bytes: bytes.len() as u64,
         ..Iocb::default()
