@@ -80,7 +80,7 @@ fn quietly() -> Flags {
 /// How many comms a fallback session has at most.
 const CHAIN_MAX: usize = 3;
 
-/// How much of the environment is looked at at a time. A page is usually all of it.
+/// How much of the environment is read in one piece. A page is usually all of it.
 const WINDOW: usize = 4096;
 
 /// A comm with its NUL bytes.
@@ -186,7 +186,7 @@ impl Process {
     fn current(cx: &Context<'_>) -> Self {
         Process {
             // CAST: Numbers of live processes are positive.
-            pid: cx.task().tgid() as u32,
+            pid: cx.task().group_leader().pid() as u32,
             uid: cx.task().uid().into_init_ns(),
         }
     }
@@ -201,8 +201,8 @@ struct Scratch {
 impl Scratch {
     fn new() -> Result<Self> {
         Ok(Scratch {
-            window: KVec::zeroed(WINDOW, quietly())?,
-            text: KVec::zeroed(TEXT_MAX, quietly())?,
+            window: KVec::from_elem(0, WINDOW, quietly())?,
+            text: KVec::from_elem(0, TEXT_MAX, quietly())?,
         })
     }
 }

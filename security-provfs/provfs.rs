@@ -3,12 +3,13 @@
 //! provfs: records who wrote each file, in the file's own extended attributes.
 //!
 //! ```text
-//!   exec ─────────────► identity ─┐ (task)
-//!                                 ▼
-//!   write, create ─► record ─► policy ─► due ─► stamp ─► user.prov.*
-//!   release ────────►   │     (skip?)   (what?)  (how)
-//!                       ▼
-//!                     status ─► /sys/kernel/security/provfs/status
+//!   exec --------------> identity (kept in the task)
+//!                           |
+//!                           v
+//!   write, create --> record --> due --> policy --> stamp --> user.prov.*
+//!   release --------->   |     (what?)  (skip?)    (how)
+//!                        v
+//!                      status --> /sys/kernel/security/provfs/status
 //! ```
 //!
 //! A hook ([`hooks`]) tells that a task is about to modify a file. Who it is was found out when its

@@ -2,8 +2,9 @@
 
 //! What there is to do about a modification, given what was done before.
 //!
-//! An *identity* is a number here: two writers with the same number would leave the same record. The facts come from
-//! the state that is kept with the open file and with the inode; the answers are carried out by the caller.
+//! An *identity* is a number here: two writers with the same number would leave the same record.
+//! The facts come from the state that is kept with the open file and with the inode; the answers
+//! are carried out by the caller.
 
 /// What was made of the last modification through an open file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,8 @@ pub enum Settled {
 pub enum Last {
     /// Nothing is known: no record was made since the inode came into memory.
     Unknown,
-    /// A record of this identity, made this many nanoseconds ago (less than none if the clock was set back).
+    /// A record of this identity, made this many nanoseconds ago (less than none if the clock was
+    /// set back).
     By {
         /// Whether it is the identity in question.
         same: bool,
@@ -38,7 +40,8 @@ pub enum Last {
 /// Facts about a task that is about to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
-    /// What was made of the last modification through this file by the same identity under the same settings.
+    /// What was made of the last modification through this file by the same identity under the same
+    /// settings.
     pub settled: Settled,
     /// The last record of the inode, seen from this identity.
     pub last: Last,
@@ -124,8 +127,7 @@ pub fn on_release(facts: &Release) -> OnRelease {
         (Settled::Recorded, Last::Overwritten { same: true }) => OnRelease::Restore,
         // A time in the future was set by somebody and says nothing about when.
         (Settled::Recorded, Last::By { same: true, age })
-            if facts.mtime_age >= 0
-                && age.saturating_sub(facts.mtime_age) > facts.granularity =>
+            if facts.mtime_age >= 0 && age.saturating_sub(facts.mtime_age) > facts.granularity =>
         {
             OnRelease::Refresh
         }
@@ -133,7 +135,10 @@ pub fn on_release(facts: &Release) -> OnRelease {
     }
 }
 
-#[cfg_attr(CONFIG_SECURITY_PROVFS_KUNIT_TEST, kernel::macros::kunit_tests(provfs_due))]
+#[cfg_attr(
+    CONFIG_SECURITY_PROVFS_KUNIT_TEST,
+    kernel::macros::kunit_tests(provfs_due)
+)]
 #[cfg(any(test, CONFIG_SECURITY_PROVFS_KUNIT_TEST))]
 mod tests {
     use super::*;
@@ -216,22 +221,71 @@ mod tests {
             (false, None, Nothing, Last::Unknown, 0, OnRelease::Nothing),
             (true, None, Nothing, Last::Unknown, 0, Created),
             (true, None, Nothing, OTHERS, 0, OnRelease::Nothing),
-            (true, None, Nothing, Last::Overwritten { same: false }, 0, Created),
+            (
+                true,
+                None,
+                Nothing,
+                Last::Overwritten { same: false },
+                0,
+                Created,
+            ),
             // Owed, and paid unless somebody came later.
             (false, Some(5), Nothing, Last::Unknown, 0, Pay),
             (false, Some(5), Recorded, mine(9), 0, Pay),
             (false, Some(5), Nothing, others(9), 0, Pay),
             (false, Some(5), Nothing, others(4), 0, Superseded),
             // Modified for long after the stamp.
-            (false, None, Recorded, mine(3 * SECOND), 3 * SECOND, OnRelease::Nothing),
-            (false, None, Recorded, mine(3 * SECOND), 2 * SECOND, OnRelease::Nothing),
+            (
+                false,
+                None,
+                Recorded,
+                mine(3 * SECOND),
+                3 * SECOND,
+                OnRelease::Nothing,
+            ),
+            (
+                false,
+                None,
+                Recorded,
+                mine(3 * SECOND),
+                2 * SECOND,
+                OnRelease::Nothing,
+            ),
             (false, None, Recorded, mine(3 * SECOND), SECOND, Refresh),
-            (false, None, Recorded, others(3 * SECOND), 0, OnRelease::Nothing),
-            (false, None, PassedOver, mine(3 * SECOND), 0, OnRelease::Nothing),
+            (
+                false,
+                None,
+                Recorded,
+                others(3 * SECOND),
+                0,
+                OnRelease::Nothing,
+            ),
+            (
+                false,
+                None,
+                PassedOver,
+                mine(3 * SECOND),
+                0,
+                OnRelease::Nothing,
+            ),
             // A modification time in the future.
-            (false, None, Recorded, mine(3 * SECOND), -1, OnRelease::Nothing),
+            (
+                false,
+                None,
+                Recorded,
+                mine(3 * SECOND),
+                -1,
+                OnRelease::Nothing,
+            ),
             // `cp -a` sets the attributes of the source after it has written the data.
-            (false, None, Recorded, Last::Overwritten { same: true }, 0, Restore),
+            (
+                false,
+                None,
+                Recorded,
+                Last::Overwritten { same: true },
+                0,
+                Restore,
+            ),
             (
                 false,
                 None,

@@ -11,9 +11,9 @@
 //! The modules are listed in the order in which a record comes into being:
 //!
 //! ```text
-//!   environment ──► environ ──┐
-//!   task, parents ► fallback ─┼──► record ──► history ──► packed ──► xattr
-//!   path, writer ─► skip ─────┘      (text and time below all of them)
+//!   environment ---> environ ---+
+//!   task, parents -> fallback --+--> record --> history --> packed --> xattr
+//!   path, writer --> skip ------+       (text and time below all of them)
 //! ```
 //!
 //! What a record looks like on disk is defined by [`record`], [`history`] and [`packed`]. Changing

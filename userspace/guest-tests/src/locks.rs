@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     each("an immutable file that is open", immutable),
     once("ramfs has no attributes", ramfs),
     once("vfat has no attributes", vfat),
-    once("ext4 without user attributes, until it is remounted with them", nouser_xattr),
+    once("ext4 that was made without attributes", no_ext_attr),
     once("tmpfs without room for attributes", full_tmpfs),
     once("ext4 without room for attributes", full_ext4),
     each("unmounting right after 1,000 files never fails", unmount),
@@ -164,24 +164,21 @@ fn frozen_meanwhile(place: &Place) -> Outcome {
         }
         Ok(())
     })?;
+    // A write that had to wait is later than its stamp, which is made again at release.
     let recorded = grown.get("stamped") + grown.get("paid");
-    ensure_eq!((grown.get("modifications"), recorded), (2 * rounds, 2 * rounds), "of {grown:?}");
+    ensure!(grown.get("modifications") == recorded && recorded >= 2 * rounds, "{rounds} rounds twice: {grown:?}");
     ensure_by(&one, &ALICE)?;
     ensure_by(&other, &BOB)
 }
 
-fn mount_command(arguments: &[&str]) -> Outcome {
-    run("mount", arguments)
-}
-
-/// Runs a program of the administrator, without anything declared.
-fn run(program: &str, arguments: &[&str]) -> Outcome {
+/// Runs a program of the administrator, and returns what it prints.
+fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
     let output = Command::new(program).args(arguments).output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(Stop::Failed(format!("{program} {arguments:?}: {text}")));
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A file system that is mounted for a test.
@@ -198,14 +195,18 @@ impl Mounted {
     }
 
     /// Makes one in a file, and mounts it.
-    fn image(place: &Place, megabytes: u64, mkfs: &[&str], options: &str) -> Outcome<Self> {
+    fn image(place: &Place, megabytes: u64, mkfs: &[&str]) -> Outcome<Self> {
         need(mkfs[0])?;
         let image = place.path("image");
         File::create(&image)?.set_len(megabytes << 20)?;
         let image = image.to_str().unwrap_or_default();
         run(mkfs[0], &[&mkfs[1..], &[image]].concat())?;
         let dir = place.directory("mounted")?;
-        mount_command(&["-o", options, image, dir.to_str().unwrap_or_default()])?;
+        let device = run("losetup", &["--find", "--show", image])?;
+        let mounted = run("mount", &[device.trim(), dir.to_str().unwrap_or_default()]);
+        // It stays as long as it is mounted.
+        run("losetup", &["--detach", device.trim()])?;
+        mounted?;
         fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         Ok(Mounted(dir))
     }
@@ -215,7 +216,8 @@ impl Mounted {
     }
 
     fn remount(&self, options: &str) -> Outcome {
-        mount_command(&["-o", &format!("remount,{options}"), self.0.to_str().unwrap_or_default()])
+        let options = format!("remount,{options}");
+        run("mount", &["-o", &options, self.0.to_str().unwrap_or_default()]).map(drop)
     }
 }
 
@@ -228,9 +230,9 @@ impl Drop for Mounted {
 /// The file system of the test, mounted a second time for this test alone.
 fn another(place: &Place) -> Outcome<Mounted> {
     match place.fs {
-        Fs::Ext4 => Mounted::image(place, 64, &["mkfs.ext4", "-q", "-F"], "loop"),
-        Fs::Xfs => Mounted::image(place, 320, &["mkfs.xfs", "-q", "-f"], "loop"),
-        Fs::Btrfs => Mounted::image(place, 256, &["mkfs.btrfs", "-q", "-f"], "loop"),
+        Fs::Ext4 => Mounted::image(place, 64, &["mkfs.ext4", "-q", "-F"]),
+        Fs::Xfs => Mounted::image(place, 320, &["mkfs.xfs", "-q", "-f"]),
+        Fs::Btrfs => Mounted::image(place, 256, &["mkfs.btrfs", "-q", "-f"]),
         Fs::Tmpfs => Mounted::new(place, "tmpfs", "size=64m"),
     }
 }
@@ -313,16 +315,15 @@ fn ramfs(place: &Place) -> Outcome {
 }
 
 fn vfat(place: &Place) -> Outcome {
-    unsupported(&Mounted::image(place, 16, &["mkfs.vfat"], "loop")?)
+    unsupported(&Mounted::image(place, 16, &["mkfs.vfat"])?)
 }
 
-fn nouser_xattr(place: &Place) -> Outcome {
-    let mounted = Mounted::image(place, 16, &["mkfs.ext4", "-q", "-F"], "loop,nouser_xattr")?;
+fn no_ext_attr(place: &Place) -> Outcome {
+    let mounted = Mounted::image(place, 16, &["mkfs.ext4", "-q", "-F", "-O", "^ext_attr"])?;
     unsupported(&mounted)?;
-    mounted.remount("user_xattr")?;
-    let alice = Actor::start(&ALICE)?;
-    counting(STAMPED, || alice.put(mounted.file("later")))?;
-    ensure_by(mounted.file("later"), &ALICE)
+    // Whether there are attributes now is found out again.
+    mounted.remount("rw")?;
+    unsupported(&mounted)
 }
 
 const NO_SPACE: &[(&str, i64)] = &[("modifications", 1), ("failed", 1), ("failed.ENOSPC", 1)];
@@ -341,7 +342,7 @@ fn full_tmpfs(place: &Place) -> Outcome {
 
 fn full_ext4(place: &Place) -> Outcome {
     let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-I", "256", "-O", "^has_journal,^metadata_csum"];
-    let mounted = Mounted::image(place, 8, &mkfs, "loop")?;
+    let mounted = Mounted::image(place, 8, &mkfs)?;
     let paths: Vec<_> = (0..4).map(|i| mounted.file(&format!("{i}"))).collect();
     let off = Setting::set("enabled", "0")?;
     for path in &paths {

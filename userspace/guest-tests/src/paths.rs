@@ -17,7 +17,8 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     each("names of any bytes", names),
     each("a path longer than PATH_MAX", long_path),
-    each("a file without a name, before and after it gets one", temporary),
+    each("a file that is written to before it gets a name", temporary),
+    each("a file that is empty when it gets a name", temporary_empty),
     each("a file that was deleted, and one in a directory that was", deleted),
     each("a writer in another root directory", changed_root),
     each("a writer in a mount namespace of its own", mount_namespace),
@@ -79,18 +80,24 @@ fn number(actor: &Actor, file: impl AsFd) -> Outcome<i64> {
 }
 
 fn temporary(place: &Place) -> Outcome {
+    let path = place.path("file");
     let alice = Actor::start(&ALICE)?;
-    for (name, is_written) in [("written", true), ("empty", false)] {
-        let path = place.path(name);
-        let fd = alice.open(&place.dir, OFlags::TMPFILE | OFlags::RDWR)?;
-        counting(if is_written { STAMPED } else { &[] }, || {
-            if is_written { alice.write(fd) } else { Ok(()) }
-        })?;
+    let fd = alice.open(&place.dir, OFlags::TMPFILE | OFlags::RDWR)?;
+    counting(STAMPED, || alice.write(fd))?;
+    counting(&[], || {
         alice.ask(words!["link", fd, &*path])?;
-        counting(if is_written { &[] } else { STAMPED }, || alice.close(fd))?;
-        ensure_by(&path, &ALICE)?;
-    }
-    Ok(())
+        alice.close(fd)
+    })?;
+    ensure_by(&path, &ALICE)
+}
+
+fn temporary_empty(place: &Place) -> Outcome {
+    let path = place.path("file");
+    let alice = Actor::start(&ALICE)?;
+    let fd = alice.open(&place.dir, OFlags::TMPFILE | OFlags::RDWR)?;
+    alice.ask(words!["link", fd, &*path])?;
+    counting(STAMPED, || alice.close(fd))?;
+    ensure_by(&path, &ALICE)
 }
 
 fn deleted(place: &Place) -> Outcome {

@@ -133,7 +133,10 @@ fn tar(place: &Place) -> Outcome {
     shell_with(place, &[SESSION], "tar --xattrs --xattrs-include='user.*' -cf x.tar out; rm -r out")?;
     shell(place, &BOB, "tar --xattrs --xattrs-include='user.*' -xf x.tar")?;
     for file in files(place, "out/tree") {
-        ensure_by(file, &BOB)?;
+        // It makes the file, gives it its attributes, and only then opens it: to an empty one, nothing is written.
+        if !file.ends_with("empty") {
+            ensure_by(file, &BOB)?;
+        }
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 
     let sum = Counters::now().and_then(|counters| counters.check_sum());
-    failed += u32::from(Verdict::of(sum).print(cases.len() + 1, "all: after all tests the counters add up", None));
+    failed += u32::from(Verdict::of(sum).print(cases.len() + 1, "all: the counters add up after all tests", None));
     let reports = log.and_then(KernelLog::check);
     failed += u32::from(Verdict::of(reports).print(cases.len() + 2, "all: the kernel log is clean", None));
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
