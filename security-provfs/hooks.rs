@@ -67,7 +67,7 @@ impl Lsm for Provfs {
     }
 
     fn file_open(cx: &Context<'_>, file: &LocalFile) -> Result {
-        if file.was_created() {
+        if file.was_created() || file.is_unnamed() {
             record::created(cx, file);
         }
         Ok(())

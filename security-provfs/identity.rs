@@ -11,8 +11,8 @@
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN, //
-            GFP_KERNEL_ACCOUNT,
+            __GFP_NOWARN,
+            GFP_KERNEL_ACCOUNT, //
         },
         Flags, //
     },

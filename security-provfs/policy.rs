@@ -4,14 +4,15 @@
 //!
 //! A decision costs a path, and a comparison with each rule; so the last one is kept in the inode,
 //! together with everything that it depends on: the generation of the rules, the names of all
-//! objects (every rename anywhere changes them), and the mount. It is not kept where it could not
-//! be right for everybody: for an inode with several names, and with rules that look at the writer.
+//! objects (every rename anywhere changes them), the mount and the name that the file was opened
+//! under. It is not kept where it could not be right for everybody: for an inode with several
+//! names, and with rules that look at the writer.
 
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN, //
-            GFP_KERNEL,
+            __GFP_NOWARN,
+            GFP_KERNEL, //
         },
         Flags, //
     },
@@ -340,16 +341,13 @@ impl Key {
         let names = u64::from(rename_sequence()?);
         let generation = u64::from(GENERATION.load(Relaxed));
         // CAST: An address is a number like any other here.
-        let mount = path.mount().as_raw() as u64;
+        let (mount, dentry) = (path.mount().as_raw() as u64, path.dentry().as_raw() as u64);
 
         // Numbers that differ in one input give different keys but for one case in 2^56.
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mixed = (names << 32 | generation)
-            .wrapping_mul(ODD)
-            .rotate_left(32)
-            .wrapping_add(mount)
-            .wrapping_mul(ODD);
-        Some(Key((mixed ^ mixed >> 32) & !Self::DECISION))
+        let mix = |mixed: u64, next: u64| (mixed ^ next).wrapping_mul(ODD).rotate_left(32);
+        let mixed = mix(mix(mix(0, names << 32 | generation), mount), dentry);
+        Some(Key(mixed & !Self::DECISION))
     }
 
     /// A decision together with its key.

@@ -138,10 +138,7 @@ fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>) -> bool 
     // one overtakes it.
     let is_owed = file_state.owed_by() == Some(writer.id);
     if !is_owed {
-        if file_state.take_owed().is_some() {
-            status::uncount_owed();
-            status::count(Counter::Superseded);
-        }
+        supersede(file_state);
         status::count(Counter::Modifications);
         file_state.writer.swap(Some(writer.clone()));
     }
@@ -161,14 +158,16 @@ fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>) -> bool 
     };
 
     if matches!(outcome, Outcome::Contended) {
-        if !is_owed && file_state.set_owed(writer.id, now).is_none() {
-            status::count(Counter::Owed);
+        if !is_owed {
+            // Of several that are owed through the same file, only the last one can be paid.
+            let before = file_state.set_owed(writer.id, now);
+            status::count(before.map_or(Counter::Owed, |_| Counter::Superseded));
         }
         return false;
     }
     let recorded = matches!(outcome, Outcome::Stamped | Outcome::Unchanged);
     file_state.settle(writer.id, generation, recorded);
-    account(file_state, &outcome);
+    account(file_state, &outcome, is_owed);
     true
 }
 
@@ -208,14 +207,29 @@ fn attempt(
     }
 }
 
-/// Counts what came of a modification in the end.
-fn account(file_state: &FileState, outcome: &Outcome) {
-    let was_owed = file_state.take_owed().is_some();
-    if was_owed {
+/// Forgets what is owed through a file, for which it is too late.
+fn supersede(file_state: &FileState) {
+    if file_state.take_owed().is_some() {
         status::uncount_owed();
+        status::count(Counter::Superseded);
+    }
+}
+
+/// Counts what came of a modification in the end.
+///
+/// If it was counted as owed before, it must not be counted twice; other tasks that write through
+/// the same file may have done so meanwhile, and may have something owed themselves.
+fn account(file_state: &FileState, outcome: &Outcome, is_owed: bool) {
+    if is_owed {
+        if file_state.take_owed().is_none() {
+            return;
+        }
+        status::uncount_owed();
+    } else {
+        supersede(file_state);
     }
     match outcome {
-        Outcome::Stamped if was_owed => status::count(Counter::Paid),
+        Outcome::Stamped if is_owed => status::count(Counter::Paid),
         Outcome::Stamped => status::count(Counter::Stamped),
         Outcome::Unchanged => status::count(Counter::Unchanged),
         Outcome::Skipped(counter) => status::count(*counter),
@@ -265,6 +279,7 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
     let mtime_age = now.saturating_sub(inode.mtime_nanos());
     let due = on_release(&Release {
         only_created: file_state.is_only_created(),
+        is_linked: inode.link_count() > 0,
         owed: owed_since.map(|since| now.saturating_sub(since)),
         settled: file_state.settled_ever(writer.id),
         last: inode_state.last(writer.id, now),
@@ -275,13 +290,7 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
     let modified = now.saturating_sub(mtime_age.max(0));
     let time = match due {
         OnRelease::Nothing => return,
-        OnRelease::Superseded => {
-            if file_state.take_owed().is_some() {
-                status::uncount_owed();
-                status::count(Counter::Superseded);
-            }
-            return;
-        }
+        OnRelease::Superseded => return supersede(file_state),
         OnRelease::Pay => owed_since.unwrap_or(now),
         OnRelease::Created | OnRelease::Refresh => modified,
         OnRelease::Restore => now,
@@ -298,7 +307,8 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
         time,
         is_first: due == OnRelease::Created && inode_state.is_untouched(),
     };
-    account(file_state, &last_attempt(cx, file, &stamp));
+    let outcome = last_attempt(cx, file, &stamp);
+    account(file_state, &outcome, due == OnRelease::Pay);
 }
 
 /// Makes a stamp that nobody will try again.

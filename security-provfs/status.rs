@@ -112,8 +112,9 @@ static COUNTERS: [Atomic<u64>; Counter::ALL.len()] = [const { Atomic::new(0) }; 
 static FAILED: [Atomic<u64>; ERRNO_MAX + 1] = [const { Atomic::new(0) }; ERRNO_MAX + 1];
 
 /// The errors that file systems fail with.
-static ERRNO_NAMES: [(Error, &str); 14] = [
+static ERRNO_NAMES: [(Error, &str); 15] = [
     (EACCES, "EACCES"),
+    (EBUSY, "EBUSY"),
     (E2BIG, "E2BIG"),
     (EDQUOT, "EDQUOT"),
     (EFAULT, "EFAULT"),

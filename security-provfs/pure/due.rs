@@ -79,6 +79,8 @@ pub fn on_write(facts: &Write) -> OnWrite {
 pub struct Release {
     /// The inode was created by opening the file, and nobody has written to it through the file.
     pub only_created: bool,
+    /// The inode has a name.
+    pub is_linked: bool,
     /// A stamp could not be made at once: how long ago, in nanoseconds.
     pub owed: Option<i64>,
     /// What was made of the last modification through this file.
@@ -120,6 +122,8 @@ pub fn on_release(facts: &Release) -> OnRelease {
         return match facts.last {
             // It was written to through another file meanwhile.
             Last::By { .. } => OnRelease::Nothing,
+            // Nobody will ever see it again.
+            _ if !facts.is_linked => OnRelease::Nothing,
             _ => OnRelease::Created,
         };
     }
@@ -299,6 +303,7 @@ mod tests {
         for (only_created, owed, settled, last, mtime_age, expected) in &TABLE {
             let facts = Release {
                 only_created: *only_created,
+                is_linked: true,
                 owed: *owed,
                 settled: *settled,
                 last: *last,
@@ -307,5 +312,19 @@ mod tests {
             };
             assert_eq!(on_release(&facts), *expected);
         }
+    }
+
+    #[test]
+    fn what_has_no_name_is_not_stamped_for_being_created() {
+        let facts = Release {
+            only_created: true,
+            is_linked: false,
+            owed: None,
+            settled: Settled::Nothing,
+            last: Last::Unknown,
+            mtime_age: 0,
+            granularity: SECOND,
+        };
+        assert_eq!(on_release(&facts), OnRelease::Nothing);
     }
 }

@@ -40,8 +40,8 @@ use crate::{
 /// The first argument of a process that is an actor; the second is its socket.
 pub(crate) const ARGUMENT: &str = "--actor";
 
-/// Messages are not longer. An environment is the longest word.
-const MESSAGE_MAX: usize = 1 << 20;
+/// Messages are not longer.
+const MESSAGE_MAX: usize = 1 << 16;
 
 /// A file descriptor of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,11 +325,7 @@ fn parse(word: &[u8]) -> Option<i64> {
 
 /// Two ends of a connection. Neither stays open when a program is executed.
 fn pair() -> Outcome<(OwnedFd, OwnedFd)> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    for end in [&ours, &theirs] {
-        rustix::net::sockopt::set_socket_send_buffer_size_force(end, MESSAGE_MAX * 2)?;
-    }
-    Ok((ours, theirs))
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 fn send(socket: &OwnedFd, words: &[Vec<u8>], fd: Option<BorrowedFd<'_>>) -> Outcome {

@@ -234,11 +234,21 @@ pub(crate) fn setting_path(name: &str) -> PathBuf {
     Path::new("/proc/sys/provfs").join(name)
 }
 
+/// What the settings are before a test.
+pub(crate) struct Before(Vec<(&'static str, Vec<u8>)>);
+
+impl Before {
+    /// What they are now, as far as they are there.
+    pub(crate) fn now() -> Self {
+        Before(SETTINGS.iter().filter_map(|(name, _)| Some((*name, get(name).ok()?))).collect())
+    }
+}
+
 /// Puts back what a test may have left changed.
-pub(crate) fn restore(fs: Fs) {
-    for (name, default) in SETTINGS {
-        if get(name).is_ok_and(|value| value != default.as_bytes()) {
-            let _ = write_setting(name, default.as_bytes());
+pub(crate) fn restore(before: &Before, fs: Fs) {
+    for (name, value) in &before.0 {
+        if get(name).is_ok_and(|now| now != *value) {
+            let _ = write_setting(name, value);
         }
     }
     if let Ok(dir) = File::open(fs.root()) {

@@ -50,7 +50,8 @@ Tests the provfs security module of the running kernel. Wants to be root, and fr
 Prints TAP.
 
   --list         print the names of the tests and stop
-  --quick        fewer rounds of what repeats; taken for granted on a debug kernel and with PROVFS_TEST_LEVEL=quick
+  --quick        fewer rounds, and for most tests one file system each; taken for granted on a debug kernel and with
+                 PROVFS_TEST_LEVEL=quick
   --filter TEXT  only tests with TEXT in their names; may be given more than once
 
 status: 0 if no test failed, 1 if one did, 2 if the arguments are wrong";

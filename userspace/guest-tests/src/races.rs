@@ -138,7 +138,7 @@ fn one_open_file(place: &Place) -> Outcome {
 }
 
 fn reader(place: &Place) -> Outcome {
-    let rounds = place.rounds(3000);
+    let rounds = place.rounds(1500);
     let written = AtomicUsize::new(0);
     let seen = AtomicUsize::new(0);
     let path = |round: usize| place.path(format!("{round}"));
@@ -215,7 +215,7 @@ fn churn(place: &Place) -> Outcome {
 
 fn many_files(place: &Place) -> Outcome {
     let crowd = crowd(1)?;
-    let files = place.rounds(1000) / crowd.len();
+    let files = place.rounds(400) / crowd.len();
     let ((), grown) = growth(|| {
         for file in 0..files {
             for actor in &crowd {
