@@ -26,8 +26,8 @@ use rustix::{
     fs::OFlags,
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-        SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
     },
     process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid},
 };
@@ -128,7 +128,11 @@ impl Actor {
             pid => Pid::from_raw(pid).ok_or(Errno::AGAIN)?,
         };
         drop(theirs);
-        let actor = Actor { socket, pid, is_child: true };
+        let actor = Actor {
+            socket,
+            pid,
+            is_child: true,
+        };
         actor.result()?.0?;
         Ok(actor)
     }
@@ -142,7 +146,8 @@ impl Actor {
     #[track_caller]
     pub(crate) fn ask(&self, words: &[Word]) -> Outcome<i64> {
         let caller = Location::caller();
-        self.attempt(words)?.map_err(|errno| Stop::Failed(format!("{caller}: {}: {errno}", Shown(words))))
+        self.attempt(words)?
+            .map_err(|errno| Stop::Failed(format!("{caller}: {}: {errno}", Shown(words))))
     }
 
     /// Tells it something that may fail.
@@ -150,7 +155,10 @@ impl Actor {
         self.begin(words)?;
         match self.result_within(Duration::from_secs(120))? {
             Some(result) => Ok(result),
-            None => Err(Stop::Failed(format!("{}: no answer within two minutes", Shown(words)))),
+            None => Err(Stop::Failed(format!(
+                "{}: no answer within two minutes",
+                Shown(words)
+            ))),
         }
     }
 
@@ -162,7 +170,11 @@ impl Actor {
     /// The result of what it was told, if it comes in time.
     pub(crate) fn result_within(&self, patience: Duration) -> Outcome<Option<Result<i64, Errno>>> {
         let timeout = Timespec::try_from(patience)?;
-        if poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout))? == 0 {
+        if poll(
+            &mut [PollFd::new(&self.socket, PollFlags::IN)],
+            Some(&timeout),
+        )? == 0
+        {
             return Ok(None);
         }
         Ok(Some(self.result()?.0))
@@ -221,7 +233,11 @@ impl Actor {
     #[track_caller]
     pub(crate) fn spawn<S: AsRef<[u8]>>(&self, name: &str, environment: &[S]) -> Outcome<Actor> {
         let mut words = vec![Word::from("spawn"), Word::from(name)];
-        words.extend(environment.iter().map(|variable| Word::from(variable.as_ref())));
+        words.extend(
+            environment
+                .iter()
+                .map(|variable| Word::from(variable.as_ref())),
+        );
         let child = self.multiply(&words)?;
         child.result()?.0?;
         Ok(child)
@@ -234,14 +250,22 @@ impl Actor {
         drop(theirs);
         let pid = i32::try_from(self.result()?.0?)?;
         let pid = Pid::from_raw(pid).ok_or(Errno::AGAIN)?;
-        Ok(Actor { socket, pid, is_child: false })
+        Ok(Actor {
+            socket,
+            pid,
+            is_child: false,
+        })
     }
 
     /// Makes it execute a program in its place.
     #[track_caller]
     pub(crate) fn execute<S: AsRef<[u8]>>(&self, name: &str, environment: &[S]) -> Outcome {
         let mut words = vec![Word::from("execute"), Word::from(name)];
-        words.extend(environment.iter().map(|variable| Word::from(variable.as_ref())));
+        words.extend(
+            environment
+                .iter()
+                .map(|variable| Word::from(variable.as_ref())),
+        );
         // The program says so when it begins.
         self.ask(&words).map(drop)
     }
@@ -325,7 +349,12 @@ fn parse(word: &[u8]) -> Option<i64> {
 
 /// Two ends of a connection. Neither stays open when a program is executed.
 fn pair() -> Outcome<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
 }
 
 fn send(socket: &OwnedFd, words: &[Vec<u8>], fd: Option<BorrowedFd<'_>>) -> Outcome {
@@ -340,7 +369,12 @@ fn send(socket: &OwnedFd, words: &[Vec<u8>], fd: Option<BorrowedFd<'_>>) -> Outc
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(&message)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 
@@ -352,7 +386,12 @@ fn receive(socket: &OwnedFd) -> Outcome<Option<Message>> {
     let mut buf = vec![0; MESSAGE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut buf)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut buf)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     let mut fd = None;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(fds) = message {
@@ -362,7 +401,8 @@ fn receive(socket: &OwnedFd) -> Outcome<Option<Message>> {
     let mut words = Vec::new();
     let mut rest = &buf[..received.bytes];
     while let Some((len, behind)) = rest.split_first_chunk() {
-        let Some((word, behind)) = behind.split_at_checked(u32::from_ne_bytes(*len) as usize) else {
+        let Some((word, behind)) = behind.split_at_checked(u32::from_ne_bytes(*len) as usize)
+        else {
             return Err(Stop::Failed("a message was cut".to_owned()));
         };
         words.push(word.to_vec());
@@ -380,18 +420,32 @@ struct Command {
 
 impl Command {
     fn new<S: AsRef<[u8]>>(name: &str, socket: i32, environment: &[S]) -> Outcome<Self> {
-        let path = if name.starts_with('/') { Path::new(name).to_owned() } else { program(name) };
+        let path = if name.starts_with('/') {
+            Path::new(name).to_owned()
+        } else {
+            program(name)
+        };
         let path = CString::new(path.as_os_str().as_bytes())?;
         let socket = CString::new(socket.to_string())?;
         let arguments = vec![path.clone(), CString::new(ARGUMENT)?, socket];
-        let environment = environment.iter().map(|variable| CString::new(variable.as_ref()));
-        Ok(Command { path, arguments, environment: environment.collect::<Result<_, _>>()? })
+        let environment = environment
+            .iter()
+            .map(|variable| CString::new(variable.as_ref()));
+        Ok(Command {
+            path,
+            arguments,
+            environment: environment.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Executes it. Returns only if that fails.
     fn execute(&self) -> Errno {
         let pointers = |strings: &[CString]| -> Vec<_> {
-            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+            strings
+                .iter()
+                .map(|string| string.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
         };
         let (arguments, environment) = (pointers(&self.arguments), pointers(&self.environment));
         // SAFETY: Both are arrays of strings, with a null pointer at the end.
@@ -402,7 +456,11 @@ impl Command {
 
 /// Is an actor, until the socket is closed.
 pub(crate) fn serve(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let socket = arguments.next().as_deref().map(OsStr::as_bytes).and_then(parse);
+    let socket = arguments
+        .next()
+        .as_deref()
+        .map(OsStr::as_bytes)
+        .and_then(parse);
     let Some(socket) = socket.and_then(|number| i32::try_from(number).ok()) else {
         return ExitCode::from(2);
     };

@@ -7,8 +7,8 @@ use rustix::{fs::OFlags, io::Errno};
 use crate::{
     actor::{Actor, words},
     fixture::{
-        Counters, Outcome, Place, SETTINGS, STAMPED, Setting, Test, UNCHANGED, counting, each, ensure, ensure_eq, get,
-        once, setting_path, write_setting,
+        Counters, Outcome, Place, SETTINGS, STAMPED, Setting, Test, UNCHANGED, counting, each,
+        ensure, ensure_eq, get, once, setting_path, write_setting,
     },
     record::{ALICE, BOB, ensure_by, ensure_none, key},
 };
@@ -18,29 +18,56 @@ pub(crate) const TESTS: &[Test] = &[
     once("the status can be read and understood", status),
     once("the settings are there with their defaults", defaults),
     once("only root can change the settings", permissions),
-    once("numbers out of range are refused, and the old ones stay", numbers),
-    once("names of variables can be changed, and bad lists are refused", names),
-    each("recording stops at once when it is switched off, and resumes", enabled),
+    once(
+        "numbers out of range are refused, and the old ones stay",
+        numbers,
+    ),
+    once(
+        "names of variables can be changed, and bad lists are refused",
+        names,
+    ),
+    each(
+        "recording stops at once when it is switched off, and resumes",
+        enabled,
+    ),
 ];
 
 fn listed(_: &Place) -> Outcome {
     let list = fs::read_to_string("/sys/kernel/security/lsm")?;
-    ensure!(list.trim().split(',').any(|name| name == "provfs"), "the list is {list}");
+    ensure!(
+        list.trim().split(',').any(|name| name == "provfs"),
+        "the list is {list}"
+    );
     Ok(())
 }
 
 fn status(_: &Place) -> Outcome {
     let path = "/sys/kernel/security/provfs/status";
     let text = fs::read_to_string(path)?;
-    let names: Vec<_> = text.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name).collect();
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, _)| name)
+        .collect();
     let expected = "version enabled format modifications stamped unchanged skipped.path skipped.name skipped.fs \
         skipped.comm skipped.uid skipped.kthread skipped.immutable skipped.unsupported skipped.disabled owed paid \
         superseded failed identity_failed";
     for name in expected.split_whitespace() {
-        ensure_eq!(names.iter().filter(|known| **known == name).count(), 1, "lines for {name} in\n{text}");
+        ensure_eq!(
+            names.iter().filter(|known| **known == name).count(),
+            1,
+            "lines for {name} in\n{text}"
+        );
     }
-    ensure!(text.contains("\nenabled 1\n") && text.contains("\nformat keys\n"), "the status is\n{text}");
-    ensure_eq!(fs::metadata(path)?.permissions().mode() & 0o7777, 0o444, "permissions");
+    ensure!(
+        text.contains("\nenabled 1\n") && text.contains("\nformat keys\n"),
+        "the status is\n{text}"
+    );
+    ensure_eq!(
+        fs::metadata(path)?.permissions().mode() & 0o7777,
+        0o444,
+        "permissions"
+    );
     Counters::now()?.check_sum()
 }
 
@@ -48,10 +75,18 @@ fn defaults(_: &Place) -> Outcome {
     for (name, default) in SETTINGS {
         let value = get(name)?;
         ensure_eq!(String::from_utf8_lossy(&value), default, "provfs.{name}");
-        ensure_eq!(fs::metadata(setting_path(name))?.permissions().mode() & 0o7777, 0o644, "permissions of {name}");
+        ensure_eq!(
+            fs::metadata(setting_path(name))?.permissions().mode() & 0o7777,
+            0o644,
+            "permissions of {name}"
+        );
         // What is shown can be written back.
         write_setting(name, &value)?;
-        ensure_eq!(String::from_utf8_lossy(&get(name)?), default, "provfs.{name} written back");
+        ensure_eq!(
+            String::from_utf8_lossy(&get(name)?),
+            default,
+            "provfs.{name} written back"
+        );
     }
     Ok(())
 }
@@ -61,7 +96,11 @@ fn permissions(_: &Place) -> Outcome {
     actor.ask(words!["set user", 1000])?;
     for (name, _) in SETTINGS {
         let path = setting_path(name);
-        ensure_eq!(actor.attempt(words!["open", &*path, OFlags::WRONLY])?, Err(Errno::ACCESS), "opening {name}");
+        ensure_eq!(
+            actor.attempt(words!["open", &*path, OFlags::WRONLY])?,
+            Err(Errno::ACCESS),
+            "opening {name}"
+        );
         actor.open(&path, OFlags::RDONLY)?;
     }
     actor.open("/sys/kernel/security/provfs/status", OFlags::RDONLY)?;
@@ -69,10 +108,19 @@ fn permissions(_: &Place) -> Outcome {
 }
 
 fn numbers(_: &Place) -> Outcome {
-    let good = [("enabled", "1\n"), ("enabled", " 1 "), ("ts_granularity_ms", "0"), ("ts_granularity_ms", "86400000\n")];
+    let good = [
+        ("enabled", "1\n"),
+        ("enabled", " 1 "),
+        ("ts_granularity_ms", "0"),
+        ("ts_granularity_ms", "86400000\n"),
+    ];
     for (name, value) in good {
         let _guard = Setting::set(name, value)?;
-        ensure_eq!(String::from_utf8_lossy(&get(name)?), value.trim(), "provfs.{name}");
+        ensure_eq!(
+            String::from_utf8_lossy(&get(name)?),
+            value.trim(),
+            "provfs.{name}"
+        );
     }
     let bad = [
         ("enabled", "2"),
@@ -88,8 +136,14 @@ fn numbers(_: &Place) -> Outcome {
     ];
     for (name, value) in bad {
         let before = get(name)?;
-        let error = write_setting(name, value.as_bytes()).err().and_then(|error| error.raw_os_error());
-        ensure_eq!(error, Some(Errno::INVAL.raw_os_error()), "{value:?} for provfs.{name}");
+        let error = write_setting(name, value.as_bytes())
+            .err()
+            .and_then(|error| error.raw_os_error());
+        ensure_eq!(
+            error,
+            Some(Errno::INVAL.raw_os_error()),
+            "{value:?} for provfs.{name}"
+        );
         ensure_eq!(get(name)?, before, "provfs.{name} after {value:?}");
     }
     Ok(())
@@ -98,13 +152,20 @@ fn numbers(_: &Place) -> Outcome {
 fn names(place: &Place) -> Outcome {
     let path = place.path("file");
     let guard = Setting::set("env_session", "MY_ID, OTHER_ID\n")?;
-    let actor = Actor::program("actor", &["PROV_SESSION=no", "OTHER_ID=other", "MY_ID=mine"])?;
+    let actor = Actor::program(
+        "actor",
+        &["PROV_SESSION=no", "OTHER_ID=other", "MY_ID=mine"],
+    )?;
     actor.put(&path)?;
     ensure_eq!(key(&path, "session")?.as_deref(), Some("mine"), "session");
     drop(guard);
     // Who runs already is who it was.
     actor.put(place.path("later"))?;
-    ensure_eq!(key(place.path("later"), "session")?.as_deref(), Some("mine"), "session");
+    ensure_eq!(
+        key(place.path("later"), "session")?.as_deref(),
+        Some("mine"),
+        "session"
+    );
 
     let none = Setting::set("env_tool", "\n")?;
     Actor::start(&ALICE)?.put(&path)?;
@@ -114,9 +175,13 @@ fn names(place: &Place) -> Outcome {
     let long = "A".repeat(65);
     let many = vec!["NAME"; 17].join(" ");
     let large = "B".repeat(60) + &" ".repeat(964);
-    for bad in ["1ST", "A-B", "A=B", "A\0B", "\u{e9}", &*long, &*many, &*large] {
+    for bad in [
+        "1ST", "A-B", "A=B", "A\0B", "\u{e9}", &*long, &*many, &*large,
+    ] {
         let before = get("env_turn")?;
-        let error = write_setting("env_turn", bad.as_bytes()).err().and_then(|error| error.raw_os_error());
+        let error = write_setting("env_turn", bad.as_bytes())
+            .err()
+            .and_then(|error| error.raw_os_error());
         ensure_eq!(error, Some(Errno::INVAL.raw_os_error()), "{bad:?}");
         ensure_eq!(get("env_turn")?, before, "env_turn after {bad:?}");
     }

@@ -27,7 +27,10 @@ fn idle(_: &Place) -> Outcome {
 fn script(place: &Place) -> Outcome {
     let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
     place.directory("no")?;
-    let _rules = Setting::set("skip", format!("{}/no,*.o,comm:builder,uid:1000", place.dir.display()))?;
+    let _rules = Setting::set(
+        "skip",
+        format!("{}/no,*.o,comm:builder,uid:1000", place.dir.display()),
+    )?;
     let _minute = Setting::set("ts_granularity_ms", "60000")?;
     let expected = [
         ("modifications", 10 + 10 + 5 + 3 + 4 + 2 + 1 + 20),
@@ -79,7 +82,10 @@ fn many(place: &Place) -> Outcome {
     let files = place.rounds(2000);
     let script = format!("mkdir many; cd many; seq {files} | split -l 1 -a 4");
     let expected = i64::try_from(files)?;
-    counting(&[("modifications", expected), ("stamped", expected)], || shell(place, &ALICE, &script))?;
+    counting(
+        &[("modifications", expected), ("stamped", expected)],
+        || shell(place, &ALICE, &script),
+    )?;
     for file in fs::read_dir(place.path("many"))?.step_by(97) {
         ensure_by(file?.path(), &ALICE)?;
     }

@@ -12,12 +12,30 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    each("a file that is created and written to costs one stamp", one_stamp),
-    each("a file that stays empty names its creator at release", empty),
-    each("a file that need not be open for writing to be created", read_only),
-    each("created by one and written to by another, the other is named", written_by_another),
-    each("created by one and written to by another through another open file", written_elsewhere),
-    each("the shell that opens a file for a program is not named", shell_redirect),
+    each(
+        "a file that is created and written to costs one stamp",
+        one_stamp,
+    ),
+    each(
+        "a file that stays empty names its creator at release",
+        empty,
+    ),
+    each(
+        "a file that need not be open for writing to be created",
+        read_only,
+    ),
+    each(
+        "created by one and written to by another, the other is named",
+        written_by_another,
+    ),
+    each(
+        "created by one and written to by another through another open file",
+        written_elsewhere,
+    ),
+    each(
+        "the shell that opens a file for a program is not named",
+        shell_redirect,
+    ),
     each("touch and an empty redirect name who they are", touch),
     each("opening a file that exists creates nothing", exists),
     each("a file created while recording is off", created_while_off),
@@ -75,7 +93,12 @@ fn written_elsewhere(place: &Place) -> Outcome {
 }
 
 fn shell_redirect(place: &Place) -> Outcome {
-    let who = Who { tool: "cat", turn: None, intent: None, ..ALICE };
+    let who = Who {
+        tool: "cat",
+        turn: None,
+        intent: None,
+        ..ALICE
+    };
     let by_cat = |script: &str| {
         let path = place.path("f");
         let _ = fs::remove_file(&path);
@@ -90,13 +113,29 @@ fn shell_redirect(place: &Place) -> Outcome {
 }
 
 fn touch(place: &Place) -> Outcome {
-    shell(place, &ALICE, "touch touched; : > redirected; (:) > by-a-child")?;
+    shell(
+        place,
+        &ALICE,
+        "touch touched; : > redirected; (:) > by-a-child",
+    )?;
     for name in ["touched", "redirected", "by-a-child"] {
         ensure_by(place.path(name), &ALICE)?;
     }
-    crate::programs::shell_with(place, &["PROV_SESSION=s"], "touch touched2; (:) > by-a-child2")?;
-    ensure_eq!(key(place.path("touched2"), "tool")?.as_deref(), Some("touch"), "tool");
-    ensure_eq!(key(place.path("by-a-child2"), "tool")?.as_deref(), Some("sh"), "tool");
+    crate::programs::shell_with(
+        place,
+        &["PROV_SESSION=s"],
+        "touch touched2; (:) > by-a-child2",
+    )?;
+    ensure_eq!(
+        key(place.path("touched2"), "tool")?.as_deref(),
+        Some("touch"),
+        "tool"
+    );
+    ensure_eq!(
+        key(place.path("by-a-child2"), "tool")?.as_deref(),
+        Some("sh"),
+        "tool"
+    );
     crate::programs::shell_with(place, &[""; 0], "touch touched3")?;
     let who = fallback(place.path("touched3"))?;
     ensure_eq!(who.chain.first(), Some(&"touch".into()), "chain");
@@ -108,7 +147,11 @@ fn exists(place: &Place) -> Outcome {
     let alice = Actor::start(&ALICE)?;
     let fd = counting(&[], || alice.create(&path))?;
     counting(&[], || alice.close(fd))?;
-    let failed = alice.attempt(words!["open", &*path, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY])?;
+    let failed = alice.attempt(words![
+        "open",
+        &*path,
+        OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY
+    ])?;
     ensure!(failed.is_err(), "a file was created twice");
     ensure_none(&path)
 }
@@ -147,7 +190,11 @@ fn renamed(place: &Place) -> Outcome {
 
 fn no_files(place: &Place) -> Outcome {
     counting(&[], || {
-        shell(place, &ALICE, "mkdir d; ln -s nowhere l; mkfifo p; mknod c c 1 3; mknod b b 7 200; echo > c")
+        shell(
+            place,
+            &ALICE,
+            "mkdir d; ln -s nowhere l; mkfifo p; mknod c c 1 3; mknod b b 7 200; echo > c",
+        )
     })?;
     for name in ["d", "c", "b", "p"] {
         ensure_none(place.path(name))?;

@@ -6,18 +6,35 @@ use rustix::fs::OFlags;
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Outcome, Place, Test, ensure, ensure_eq, growth, on, once, skip},
     fixture::{Fs, STAMPED, counting},
+    fixture::{Outcome, Place, Test, ensure, ensure_eq, growth, on, once, skip},
     programs::{need, shell},
     record::{ALICE, BOB, ensure_by, raw},
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    on(&[Fs::Ext4, Fs::Tmpfs], "every allocation of provfs fails: writing works as without it", all_fail),
-    on(&[Fs::Ext4, Fs::Tmpfs], "each allocation of provfs fails in turn: writing works as without it", each_fails),
-    once("an exec without memory makes a writer without claims", executed),
-    once("make, tar and git succeed while every allocation of provfs fails", programs),
-    once("make, tar and git succeed while every third allocation of provfs fails", programs_sometimes),
+    on(
+        &[Fs::Ext4, Fs::Tmpfs],
+        "every allocation of provfs fails: writing works as without it",
+        all_fail,
+    ),
+    on(
+        &[Fs::Ext4, Fs::Tmpfs],
+        "each allocation of provfs fails in turn: writing works as without it",
+        each_fails,
+    ),
+    once(
+        "an exec without memory makes a writer without claims",
+        executed,
+    ),
+    once(
+        "make, tar and git succeed while every allocation of provfs fails",
+        programs,
+    ),
+    once(
+        "make, tar and git succeed while every third allocation of provfs fails",
+        programs_sometimes,
+    ),
 ];
 
 const FAILSLAB: &str = "/sys/kernel/debug/failslab";
@@ -52,7 +69,11 @@ impl Failing {
 }
 
 fn need_failslab() -> Outcome {
-    if Path::new(FAILSLAB).exists() { Ok(()) } else { skip("this kernel has no failslab") }
+    if Path::new(FAILSLAB).exists() {
+        Ok(())
+    } else {
+        skip("this kernel has no failslab")
+    }
 }
 
 impl Drop for Failing {
@@ -71,7 +92,10 @@ fn code() -> Outcome<(u64, u64)> {
     let mut addresses = Vec::new();
     for line in symbols.lines() {
         let mut words = line.split_whitespace();
-        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else { continue };
+        let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next())
+        else {
+            continue;
+        };
         // Symbols of Rust name their crate; those of other crates that are made for this one come with it.
         if matches!(kind, "t" | "T") && name.starts_with("_R") && name.contains("6provfs") {
             addresses.push(u64::from_str_radix(address, 16)?);
@@ -82,9 +106,15 @@ fn code() -> Outcome<(u64, u64)> {
         return skip("the kernel does not tell where provfs is");
     };
     // Initialisation lies apart, and is gone.
-    let gap = addresses.windows(2).find(|pair| pair[1] - pair[0] > 1 << 20).map(|pair| pair[0]);
+    let gap = addresses
+        .windows(2)
+        .find(|pair| pair[1] - pair[0] > 1 << 20)
+        .map(|pair| pair[0]);
     let end = gap.unwrap_or(end) + 4096;
-    ensure!(start != 0 && end - start < 1 << 20, "provfs is at {start:#x} to {end:#x}");
+    ensure!(
+        start != 0 && end - start < 1 << 20,
+        "provfs is at {start:#x} to {end:#x}"
+    );
     Ok((start, end))
 }
 
@@ -98,7 +128,10 @@ fn unlucky() -> Outcome<Actor> {
 
 /// What users do: each of it must work.
 fn work(place: &Place, actor: &Actor, round: u32) -> Outcome {
-    let (path, temporary) = (place.path(format!("file {round}")), place.path(format!("temporary {round}")));
+    let (path, temporary) = (
+        place.path(format!("file {round}")),
+        place.path(format!("temporary {round}")),
+    );
     // Create, write, save by rename, write to what is there, exec and write.
     actor.put(&path)?;
     actor.put(&temporary)?;
@@ -125,8 +158,14 @@ fn all_fail(place: &Place) -> Outcome {
     drop(failing);
     // What is declared was known before.
     ensure_by(place.path("file 0"), &ALICE)?;
-    ensure!(grown.get("identity_failed") >= 2, "no exec failed: {grown:?}");
-    ensure!(grown.get("failed.ENOMEM") >= 1, "no stamp failed: {grown:?}");
+    ensure!(
+        grown.get("identity_failed") >= 2,
+        "no exec failed: {grown:?}"
+    );
+    ensure!(
+        grown.get("failed.ENOMEM") >= 1,
+        "no stamp failed: {grown:?}"
+    );
     // Afterwards, everything is as before.
     counting(STAMPED, || Actor::start(&BOB)?.put(place.path("later")))?;
     ensure_by(place.path("later"), &BOB)
@@ -163,7 +202,11 @@ fn executed(place: &Place) -> Outcome {
     let path = place.path("file");
     counting(STAMPED, || actor.put(&path))?;
     let who = crate::record::fallback(&path)?;
-    ensure_eq!((who.chain.first(), who.pid), (Some(&"other".into()), Some(actor.pid())), "program and pid");
+    ensure_eq!(
+        (who.chain.first(), who.pid),
+        (Some(&"other".into()), Some(actor.pid())),
+        "program and pid"
+    );
     Ok(())
 }
 
@@ -172,9 +215,15 @@ fn build(place: &Place, interval: u32) -> Outcome {
     for program in ["make", "gcc", "git", "tar"] {
         need(program)?;
     }
-    fs::write(place.path("one.c"), "int two(void);\nint main(void) { return two(); }\n")?;
+    fs::write(
+        place.path("one.c"),
+        "int two(void);\nint main(void) { return two(); }\n",
+    )?;
     fs::write(place.path("two.c"), "int two(void) { return 0; }\n")?;
-    fs::write(place.path("Makefile"), "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n")?;
+    fs::write(
+        place.path("Makefile"),
+        "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n",
+    )?;
     let script = "echo 1 > /proc/self/make-it-fail; make -s; ./prog; tar cf a.tar one.o two.o prog; mkdir out; \
         tar xf a.tar -C out; cmp prog out/prog; export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a \
         GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; git init -q .; git add one.c two.c Makefile; \
@@ -182,7 +231,10 @@ fn build(place: &Place, interval: u32) -> Outcome {
     let failing = Failing::new(interval, -1)?;
     let ((), grown) = growth(|| shell(place, &ALICE, script))?;
     drop(failing);
-    ensure!(grown.get("identity_failed") > 0, "nothing failed: {grown:?}");
+    ensure!(
+        grown.get("identity_failed") > 0,
+        "nothing failed: {grown:?}"
+    );
     Ok(())
 }
 

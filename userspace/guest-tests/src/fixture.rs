@@ -84,17 +84,33 @@ pub(crate) enum On {
 
 /// A test on each file system.
 pub(crate) const fn each(name: &'static str, run: fn(&Place) -> Outcome) -> Test {
-    Test { name, on: On::Each(&Fs::ALL), run }
+    Test {
+        name,
+        on: On::Each(&Fs::ALL),
+        run,
+    }
 }
 
 /// A test on some file systems.
-pub(crate) const fn on(list: &'static [Fs], name: &'static str, run: fn(&Place) -> Outcome) -> Test {
-    Test { name, on: On::Each(list), run }
+pub(crate) const fn on(
+    list: &'static [Fs],
+    name: &'static str,
+    run: fn(&Place) -> Outcome,
+) -> Test {
+    Test {
+        name,
+        on: On::Each(list),
+        run,
+    }
 }
 
 /// A test of what does not depend on the file system.
 pub(crate) const fn once(name: &'static str, run: fn(&Place) -> Outcome) -> Test {
-    Test { name, on: On::Any, run }
+    Test {
+        name,
+        on: On::Any,
+        run,
+    }
 }
 
 /// A file system, mounted at `/mnt/NAME`.
@@ -196,7 +212,10 @@ pub(crate) const OWN: &str = "provfs-guest-tests";
 
 /// Puts this program where every user can execute it, quickly and under any name.
 pub(crate) fn prepare() -> Outcome {
-    fs::DirBuilder::new().mode(0o755).recursive(true).create(PROGRAMS)?;
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .recursive(true)
+        .create(PROGRAMS)?;
     let own = Path::new(PROGRAMS).join(OWN);
     if !own.exists() {
         fs::copy("/proc/self/exe", &own)?;
@@ -223,7 +242,10 @@ pub(crate) const SETTINGS: [(&str, &str); 7] = [
         .git,node_modules,target,.cache,.venv,__pycache__,fs:fuse*,fs:nfs*,fs:cifs,fs:9p,fs:ceph",
     ),
     ("ts_granularity_ms", "1000"),
-    ("env_session", "PROV_SESSION CLAUDE_SESSION CLAUDE_SESSION_ID AGENTNS_SESSION_ID AGORABUS_SID"),
+    (
+        "env_session",
+        "PROV_SESSION CLAUDE_SESSION CLAUDE_SESSION_ID AGENTNS_SESSION_ID AGORABUS_SID",
+    ),
     ("env_tool", "PROV_TOOL CLAUDE_TOOL"),
     ("env_turn", "PROV_TURN CLAUDE_TURN"),
     ("env_intent", "PROV_INTENT CLAUDE_INTENT AGENTNS_INTENT"),
@@ -240,7 +262,12 @@ pub(crate) struct Before(Vec<(&'static str, Vec<u8>)>);
 impl Before {
     /// What they are now, as far as they are there.
     pub(crate) fn now() -> Self {
-        Before(SETTINGS.iter().filter_map(|(name, _)| Some((*name, get(name).ok()?))).collect())
+        Before(
+            SETTINGS
+                .iter()
+                .filter_map(|(name, _)| Some((*name, get(name).ok()?)))
+                .collect(),
+        )
     }
 }
 
@@ -260,7 +287,11 @@ pub(crate) fn restore(before: &Before, fs: Fs) {
 pub(crate) fn write_setting(name: &str, value: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).open(setting_path(name))?;
     let written = file.write(value)?;
-    if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    if written == value.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 /// The value of a setting, without the newline at its end.
@@ -306,11 +337,14 @@ impl Counters {
     /// What they are now.
     pub(crate) fn now() -> Outcome<Self> {
         let path = "/sys/kernel/security/provfs/status";
-        let text = fs::read_to_string(path).map_err(|error| Stop::Failed(format!("{path}: {error}")))?;
+        let text =
+            fs::read_to_string(path).map_err(|error| Stop::Failed(format!("{path}: {error}")))?;
         let mut counters = BTreeMap::new();
         for line in text.lines() {
             let Some((name, value)) = line.split_once(' ') else {
-                return Err(Stop::Failed(format!("{path}: not a name and a value: {line:?}")));
+                return Err(Stop::Failed(format!(
+                    "{path}: not a name and a value: {line:?}"
+                )));
             };
             if !matches!(name, "version" | "enabled" | "format") {
                 counters.insert(name.to_owned(), value.parse()?);
@@ -326,19 +360,43 @@ impl Counters {
 
     /// How much they grew since then, without those that did not.
     pub(crate) fn since(&self, before: &Counters) -> Counters {
-        let grown = self.0.iter().map(|(name, value)| (name.clone(), value - before.get(name)));
+        let grown = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.clone(), value - before.get(name)));
         Counters(grown.filter(|(_, growth)| *growth != 0).collect())
     }
 
     /// Fails unless each modification has exactly one outcome.
     pub(crate) fn check_sum(&self) -> Outcome {
-        let plain = ["stamped", "unchanged", "owed", "paid", "superseded", "failed"];
-        let outcomes = self.0.iter().filter(|(name, _)| plain.contains(&&***name) || name.starts_with("skipped."));
+        let plain = [
+            "stamped",
+            "unchanged",
+            "owed",
+            "paid",
+            "superseded",
+            "failed",
+        ];
+        let outcomes = self
+            .0
+            .iter()
+            .filter(|(name, _)| plain.contains(&&***name) || name.starts_with("skipped."));
         let sum: i64 = outcomes.map(|(_, value)| value).sum();
-        ensure_eq!(self.get("modifications"), sum, "modifications, and the sum of what came of them, in {self:?}");
-        let by_errno = self.0.iter().filter(|(name, _)| name.starts_with("failed."));
+        ensure_eq!(
+            self.get("modifications"),
+            sum,
+            "modifications, and the sum of what came of them, in {self:?}"
+        );
+        let by_errno = self
+            .0
+            .iter()
+            .filter(|(name, _)| name.starts_with("failed."));
         let errors: i64 = by_errno.map(|(_, value)| value).sum();
-        ensure_eq!(self.get("failed"), errors, "failed, and the sum of its reasons, in {self:?}");
+        ensure_eq!(
+            self.get("failed"),
+            errors,
+            "failed, and the sum of its reasons, in {self:?}"
+        );
         Ok(())
     }
 }
@@ -358,13 +416,22 @@ impl fmt::Debug for Counters {
 
 /// Fails unless exactly these counters grow while `what` is done, by this much.
 #[track_caller]
-pub(crate) fn counting<T>(expected: &[(&str, i64)], what: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(crate) fn counting<T>(
+    expected: &[(&str, i64)],
+    what: impl FnOnce() -> Outcome<T>,
+) -> Outcome<T> {
     let caller = Location::caller();
     let (result, grown) = growth(what)?;
     let expected = expected.iter().filter(|(_, growth)| *growth != 0);
-    let expected = Counters(expected.map(|&(name, growth)| (name.to_owned(), growth)).collect());
+    let expected = Counters(
+        expected
+            .map(|&(name, growth)| (name.to_owned(), growth))
+            .collect(),
+    );
     if grown != expected {
-        return Err(Stop::Failed(format!("{caller}: counters\n  grew   {grown:?}\n  not    {expected:?}")));
+        return Err(Stop::Failed(format!(
+            "{caller}: counters\n  grew   {grown:?}\n  not    {expected:?}"
+        )));
     }
     Ok(result)
 }
@@ -386,7 +453,9 @@ pub(crate) const UNCHANGED: &[(&str, i64)] = &[("modifications", 1), ("unchanged
 
 /// Seconds since the Unix epoch.
 pub(crate) fn seconds() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 

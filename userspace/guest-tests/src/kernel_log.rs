@@ -46,7 +46,11 @@ pub(crate) struct KernelLog(OwnedFd);
 impl KernelLog {
     /// Begins with the next message.
     pub(crate) fn from_now() -> Outcome<Self> {
-        let log = rustix::fs::open("/dev/kmsg", OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+        let log = rustix::fs::open(
+            "/dev/kmsg",
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         rustix::fs::seek(&log, SeekFrom::End(0))?;
         Ok(KernelLog(log))
     }
@@ -60,7 +64,9 @@ impl KernelLog {
                 Ok(len) => {
                     let record = String::from_utf8_lossy(&buf[..len]);
                     // `priority,sequence,time,flags;message`, and lines of properties after it.
-                    let message = record.split_once(';').map_or(&*record, |(_, message)| message);
+                    let message = record
+                        .split_once(';')
+                        .map_or(&*record, |(_, message)| message);
                     lines.push(message.lines().next().unwrap_or_default().to_owned());
                 }
                 // Old messages were overwritten before they could be read.
@@ -75,10 +81,17 @@ impl KernelLog {
     pub(crate) fn check(self) -> Outcome {
         let lines = self.lines()?;
         // KUnit marks what it says, which may quote anything.
-        let is_report = |line: &&String| !line.contains('#') && REPORTS.iter().any(|text| line.contains(text));
+        let is_report =
+            |line: &&String| !line.contains('#') && REPORTS.iter().any(|text| line.contains(text));
         match lines.iter().position(|line| is_report(&line)) {
             None => Ok(()),
-            Some(at) => Err(Stop::Failed(lines[at..].iter().take(40).map(|line| format!("{line}\n")).collect())),
+            Some(at) => Err(Stop::Failed(
+                lines[at..]
+                    .iter()
+                    .take(40)
+                    .map(|line| format!("{line}\n"))
+                    .collect(),
+            )),
         }
     }
 }

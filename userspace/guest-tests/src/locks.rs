@@ -17,18 +17,40 @@ use rustix::{
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure, ensure_eq, growth, on, once},
+    fixture::{
+        Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure, ensure_eq,
+        growth, on, once,
+    },
     programs::need,
     record::{ALICE, BOB, ensure_by, ensure_none, raw},
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    on(&Fs::DISKS, "a write to a frozen file system waits, and is recorded at release", frozen_write),
-    on(&Fs::DISKS, "what a frozen file system owes is paid by the next write", frozen_then_written),
-    on(&Fs::DISKS, "closing a file on a frozen file system does not wait", frozen_close),
-    on(&Fs::DISKS, "a file system can be frozen while files are written", frozen_meanwhile),
+    on(
+        &Fs::DISKS,
+        "a write to a frozen file system waits, and is recorded at release",
+        frozen_write,
+    ),
+    on(
+        &Fs::DISKS,
+        "what a frozen file system owes is paid by the next write",
+        frozen_then_written,
+    ),
+    on(
+        &Fs::DISKS,
+        "closing a file on a frozen file system does not wait",
+        frozen_close,
+    ),
+    on(
+        &Fs::DISKS,
+        "a file system can be frozen while files are written",
+        frozen_meanwhile,
+    ),
     each("a file released on a read-only file system", read_only),
-    each("append-only files can be written to, and are not recorded", append_only),
+    each(
+        "append-only files can be written to, and are not recorded",
+        append_only,
+    ),
     each("an immutable file that is open", immutable),
     once("ramfs has no attributes", ramfs),
     once("vfat has no attributes", vfat),
@@ -81,7 +103,11 @@ fn frozen_write(place: &Place) -> Outcome {
             Ok(())
         })?;
         drop(frozen);
-        ensure_eq!(alice.result_within(LONG)?, Some(Ok(10)), "result of the write after that");
+        ensure_eq!(
+            alice.result_within(LONG)?,
+            Some(Ok(10)),
+            "result of the write after that"
+        );
         alice.close(fd)
     })?;
     ensure_by(&path, &ALICE)
@@ -94,7 +120,11 @@ fn frozen_then_written(place: &Place) -> Outcome {
     let owe = || {
         let _frozen = Frozen::new(place.fs)?;
         alice.begin(words!["write", fd, "some bytes"])?;
-        ensure_eq!(alice.result_within(Duration::from_millis(300))?, None, "result of a write");
+        ensure_eq!(
+            alice.result_within(Duration::from_millis(300))?,
+            None,
+            "result of a write"
+        );
         Ok(())
     };
     counting(&[("modifications", 1), ("paid", 1)], || {
@@ -109,14 +139,21 @@ fn frozen_then_written(place: &Place) -> Outcome {
     let other = place.unstamped("other")?;
     let fd = alice.open(&other, OFlags::WRONLY)?;
     let in_bob = bob.take(alice.give(fd)?)?;
-    counting(&[("modifications", 2), ("superseded", 1), ("stamped", 1)], || {
-        let frozen = Frozen::new(place.fs)?;
-        alice.begin(words!["write", fd, "some bytes"])?;
-        ensure_eq!(alice.result_within(Duration::from_millis(300))?, None, "result of a write");
-        drop(frozen);
-        alice.result_within(LONG)?;
-        bob.write(in_bob)
-    })?;
+    counting(
+        &[("modifications", 2), ("superseded", 1), ("stamped", 1)],
+        || {
+            let frozen = Frozen::new(place.fs)?;
+            alice.begin(words!["write", fd, "some bytes"])?;
+            ensure_eq!(
+                alice.result_within(Duration::from_millis(300))?,
+                None,
+                "result of a write"
+            );
+            drop(frozen);
+            alice.result_within(LONG)?;
+            bob.write(in_bob)
+        },
+    )?;
     ensure_by(&other, &BOB)?;
     counting(&[], || {
         alice.close(fd)?;
@@ -133,7 +170,11 @@ fn frozen_close(place: &Place) -> Outcome {
     let frozen = Frozen::new(place.fs)?;
     let close = |fd| {
         alice.begin(words!["close", fd])?;
-        ensure_eq!(alice.result_within(Duration::from_secs(20))?, Some(Ok(0)), "result of close");
+        ensure_eq!(
+            alice.result_within(Duration::from_secs(20))?,
+            Some(Ok(0)),
+            "result of close"
+        );
         Ok(())
     };
     counting(&[], || close(fd))?;
@@ -165,7 +206,10 @@ fn frozen_meanwhile(place: &Place) -> Outcome {
     })?;
     // A write that had to wait is later than its stamp, which is made again at release.
     let recorded = grown.get("stamped") + grown.get("paid");
-    ensure!(grown.get("modifications") == recorded && recorded >= 2 * rounds, "{rounds} rounds twice: {grown:?}");
+    ensure!(
+        grown.get("modifications") == recorded && recorded >= 2 * rounds,
+        "{rounds} rounds twice: {grown:?}"
+    );
     ensure_by(&one, &ALICE)?;
     ensure_by(&other, &BOB)
 }
@@ -188,7 +232,13 @@ impl Mounted {
     fn new(place: &Place, kind: &str, options: &str) -> Outcome<Self> {
         let dir = place.directory("mounted")?;
         let options = std::ffi::CString::new(options)?;
-        rustix::mount::mount(kind, &dir, kind, MountFlags::empty(), Some(options.as_c_str()))?;
+        rustix::mount::mount(
+            kind,
+            &dir,
+            kind,
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        )?;
         fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
         Ok(Mounted(dir))
     }
@@ -216,7 +266,11 @@ impl Mounted {
 
     fn remount(&self, options: &str) -> Outcome {
         let options = format!("remount,{options}");
-        run("mount", &["-o", &options, self.0.to_str().unwrap_or_default()]).map(drop)
+        run(
+            "mount",
+            &["-o", &options, self.0.to_str().unwrap_or_default()],
+        )
+        .map(drop)
     }
 }
 
@@ -243,7 +297,10 @@ fn read_only(place: &Place) -> Outcome {
     alice.put(&written)?;
     let fd = alice.open(&created, OFlags::CREATE | OFlags::RDONLY)?;
     mounted.remount("ro")?;
-    counting(&[("modifications", 1), ("failed", 1), ("failed.EROFS", 1)], || alice.close(fd))?;
+    counting(
+        &[("modifications", 1), ("failed", 1), ("failed.EROFS", 1)],
+        || alice.close(fd),
+    )?;
     counting(&[], || {
         let result = alice.attempt(words!["open", &*written, OFlags::WRONLY])?;
         ensure_eq!(result, Err(Errno::ROFS), "opening for writing");
@@ -333,13 +390,29 @@ fn full_tmpfs(place: &Place) -> Outcome {
     counting(NO_SPACE, || alice.put(&path))?;
     ensure_eq!(fs::read(&path)?, b"some bytes\n", "content");
     ensure_none(&path)?;
-    let failed = alice.attempt(words!["open", &*mounted.file("other"), OFlags::CREATE | OFlags::WRONLY])?;
+    let failed = alice.attempt(words![
+        "open",
+        &*mounted.file("other"),
+        OFlags::CREATE | OFlags::WRONLY
+    ])?;
     ensure_eq!(failed, Err(Errno::NOSPC), "one more file");
     Ok(())
 }
 
 fn full_ext4(place: &Place) -> Outcome {
-    let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-I", "256", "-O", "^has_journal,^metadata_csum"];
+    let mkfs = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        "-O",
+        "^has_journal,^metadata_csum",
+    ];
     let mounted = Mounted::image(place, 8, &mkfs)?;
     let paths: Vec<_> = (0..4).map(|i| mounted.file(&format!("{i}"))).collect();
     let off = Setting::set("enabled", "0")?;
@@ -358,13 +431,23 @@ fn full_ext4(place: &Place) -> Outcome {
     for path in &paths {
         // Its block is there, so the write itself needs no room.
         counting(NO_SPACE, || alice.put(path))?;
-        ensure!(fs::read(path)?.starts_with(b"some bytes\n"), "nothing was written");
+        ensure!(
+            fs::read(path)?.starts_with(b"some bytes\n"),
+            "nothing was written"
+        );
         // A part of the record may have fitted.
         let record = raw(path)?;
-        ensure!(!record.contains_key("ts"), "nothing is missing: {:?}", record.keys());
+        ensure!(
+            !record.contains_key("ts"),
+            "nothing is missing: {:?}",
+            record.keys()
+        );
         for (key, value) in [("session", ALICE.session), ("tool", ALICE.tool)] {
             let stored = record.get(key);
-            ensure!(stored.is_none_or(|stored| stored == value.as_bytes()), "{key} is {stored:?}");
+            ensure!(
+                stored.is_none_or(|stored| stored == value.as_bytes()),
+                "{key} is {stored:?}"
+            );
         }
     }
     // With room, it works again.
@@ -388,6 +471,10 @@ fn unmount(place: &Place) -> Outcome {
         for file in 0..files {
             fs::write(mounted.file(&format!("{file}")), b"some bytes\n")?;
         }
+        ensure!(
+            raw(mounted.file("0"))?.contains_key("session"),
+            "the first file has no record"
+        );
         let result = rustix::mount::unmount(&mounted.0, UnmountFlags::empty());
         ensure_eq!(result, Ok(()), "unmounting in round {round}");
         std::mem::forget(mounted);

@@ -17,22 +17,39 @@ use crate::{
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    each("opening for writing and closing changes nothing, not even ctime", open_only),
+    each(
+        "opening for writing and closing changes nothing, not even ctime",
+        open_only,
+    ),
     each("reading", reading),
     each("chmod, chown, utimes, link, rename, setxattr", metadata),
     each("an open file that only names a place (O_PATH)", path_only),
     each("opening that fails", failed_open),
     once("pipes, sockets and devices", no_regular_files),
     once("memory files", memory_files),
-    on(&[Fs::Xfs, Fs::Btrfs], "deduplication of a file that is open for reading", deduplicate_read_only),
-    on(&[Fs::Xfs, Fs::Btrfs], "deduplication of a file that is open for writing", deduplicate_writable),
+    on(
+        &[Fs::Xfs, Fs::Btrfs],
+        "deduplication of a file that is open for reading",
+        deduplicate_read_only,
+    ),
+    on(
+        &[Fs::Xfs, Fs::Btrfs],
+        "deduplication of a file that is open for writing",
+        deduplicate_writable,
+    ),
     each("syncing and seeking", syncing),
 ];
 
 /// All times and attributes of a file.
 fn state(path: &std::path::Path) -> Outcome<(i64, i64, i64, i64, u64)> {
     let meta = fs::metadata(path)?;
-    Ok((meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec(), meta.size()))
+    Ok((
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+        meta.size(),
+    ))
 }
 
 fn open_only(place: &Place) -> Outcome {
@@ -42,7 +59,12 @@ fn open_only(place: &Place) -> Outcome {
     for path in [&plain, &recorded] {
         let before = state(path)?;
         sleep(Duration::from_millis(20));
-        for flags in [OFlags::RDWR, OFlags::WRONLY, OFlags::WRONLY | OFlags::APPEND, OFlags::RDWR | OFlags::CREATE] {
+        for flags in [
+            OFlags::RDWR,
+            OFlags::WRONLY,
+            OFlags::WRONLY | OFlags::APPEND,
+            OFlags::RDWR | OFlags::CREATE,
+        ] {
             counting(&[], || bob.close(bob.open(path, flags)?))?;
         }
         ensure_eq!(state(path)?, before, "times of the file");
@@ -65,7 +87,11 @@ fn reading(place: &Place) -> Outcome {
     // A write to a file that is open for reading only is refused before anybody is asked.
     let fd = bob.open(&path, OFlags::RDONLY)?;
     counting(&[], || {
-        ensure_eq!(bob.attempt(words!["write", fd, "x"])?, Err(Errno::BADF), "a write to a file open for reading");
+        ensure_eq!(
+            bob.attempt(words!["write", fd, "x"])?,
+            Err(Errno::BADF),
+            "a write to a file open for reading"
+        );
         Ok(())
     })?;
     bob.close(fd)?;
@@ -86,7 +112,11 @@ fn path_only(place: &Place) -> Outcome {
     let bob = Actor::start(&BOB)?;
     counting(&[], || {
         let fd = bob.open(&path, OFlags::PATH)?;
-        ensure_eq!(bob.attempt(words!["write", fd, "x"])?, Err(Errno::BADF), "a write to a path");
+        ensure_eq!(
+            bob.attempt(words!["write", fd, "x"])?,
+            Err(Errno::BADF),
+            "a write to a path"
+        );
         bob.close(fd)
     })?;
     ensure_none(&path)
@@ -99,11 +129,23 @@ fn failed_open(place: &Place) -> Outcome {
     let directory = place.directory("directory")?;
     bob.ask(words!["set user", 1000])?;
     counting(&[], || {
-        ensure_eq!(bob.attempt(words!["open", &*path, OFlags::WRONLY])?, Err(Errno::ACCESS), "opening it");
+        ensure_eq!(
+            bob.attempt(words!["open", &*path, OFlags::WRONLY])?,
+            Err(Errno::ACCESS),
+            "opening it"
+        );
         let missing = place.path("missing/file");
         let create = OFlags::WRONLY | OFlags::CREATE;
-        ensure_eq!(bob.attempt(words!["open", &*missing, create])?, Err(Errno::NOENT), "opening what is not there");
-        ensure_eq!(bob.attempt(words!["open", &*directory, OFlags::WRONLY])?, Err(Errno::ISDIR), "a directory");
+        ensure_eq!(
+            bob.attempt(words!["open", &*missing, create])?,
+            Err(Errno::NOENT),
+            "opening what is not there"
+        );
+        ensure_eq!(
+            bob.attempt(words!["open", &*directory, OFlags::WRONLY])?,
+            Err(Errno::ISDIR),
+            "a directory"
+        );
         Ok(())
     })?;
     ensure_none(&path)
@@ -156,7 +198,8 @@ struct DedupeRange {
 
 /// Makes two equal files share their blocks.
 fn deduplicate(place: &Place, flags: OFlags) -> Outcome {
-    const FIDEDUPERANGE: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<[u8; 24]>(0x94, 54);
+    const FIDEDUPERANGE: rustix::ioctl::Opcode =
+        rustix::ioctl::opcode::read_write::<[u8; 24]>(0x94, 54);
 
     let (one, other) = (place.unstamped("one")?, place.unstamped("other")?);
     let one = fs::File::open(&one)?;
@@ -177,9 +220,16 @@ fn deduplicate(place: &Place, flags: OFlags) -> Outcome {
     counting(&[], || {
         // SAFETY: The structure is what the request wants, with room for the one answer that it asks for.
         unsafe {
-            rustix::ioctl::ioctl(&one, rustix::ioctl::Updater::<FIDEDUPERANGE, DedupeRange>::new(&mut range))?;
+            rustix::ioctl::ioctl(
+                &one,
+                rustix::ioctl::Updater::<FIDEDUPERANGE, DedupeRange>::new(&mut range),
+            )?;
         }
-        ensure_eq!((range.status, range.bytes_deduped), (0, 4096), "status and bytes");
+        ensure_eq!(
+            (range.status, range.bytes_deduped),
+            (0, 4096),
+            "status and bytes"
+        );
         drop(file);
         Ok(())
     })?;

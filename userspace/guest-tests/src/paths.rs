@@ -19,7 +19,10 @@ pub(crate) const TESTS: &[Test] = &[
     each("a path longer than PATH_MAX", long_path),
     each("a file that is written to before it gets a name", temporary),
     each("a file that is empty when it gets a name", temporary_empty),
-    each("a file that was deleted, and one in a directory that was", deleted),
+    each(
+        "a file that was deleted, and one in a directory that was",
+        deleted,
+    ),
     each("a writer in another root directory", changed_root),
     each("a writer in a mount namespace of its own", mount_namespace),
     each("a file on a detached mount", detached),
@@ -27,7 +30,14 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn names(place: &Place) -> Outcome {
     let alice = Actor::start(&ALICE)?;
-    let names: [&[u8]; 6] = [b"\xff\xfe\x01", b"a\nb", b" ", b"\\,!*?", "\u{1f600}".as_bytes(), b"%s%n;:>"];
+    let names: [&[u8]; 6] = [
+        b"\xff\xfe\x01",
+        b"a\nb",
+        b" ",
+        b"\\,!*?",
+        "\u{1f600}".as_bytes(),
+        b"%s%n;:>",
+    ];
     for name in names {
         // The file systems here take any name.
         let dir = place.path(OsStr::from_bytes(name));
@@ -38,11 +48,21 @@ fn names(place: &Place) -> Outcome {
     }
     // As a working directory.
     let nobody = Actor::program("nobody", &[""; 0])?;
-    nobody.ask(words!["change directory", &*place.path(OsStr::from_bytes(names[0]))])?;
+    nobody.ask(words![
+        "change directory",
+        &*place.path(OsStr::from_bytes(names[0]))
+    ])?;
     let path = place.path("file");
     nobody.spawn("child", &[""; 0])?.put(&path)?;
     let cwd = fallback(&path)?.cwd.unwrap_or_default();
-    ensure_eq!(cwd.as_bytes(), place.path(OsStr::from_bytes(names[0])).as_os_str().as_bytes(), "directory");
+    ensure_eq!(
+        cwd.as_bytes(),
+        place
+            .path(OsStr::from_bytes(names[0]))
+            .as_os_str()
+            .as_bytes(),
+        "directory"
+    );
     Ok(())
 }
 
@@ -57,18 +77,30 @@ fn long_path(place: &Place) -> Outcome {
         dir = rustix::fs::openat(&dir, &*name, flags, rustix::fs::Mode::empty())?.into();
     }
     let in_alice = alice.take(&dir)?;
-    let file = alice.ask(words!["openat", in_alice, "file", OFlags::CREATE | OFlags::RDWR])?;
+    let file = alice.ask(words![
+        "openat",
+        in_alice,
+        "file",
+        OFlags::CREATE | OFlags::RDWR
+    ])?;
     counting(STAMPED, || alice.ask(words!["write", file, "some bytes"]))?;
     let file = rustix::fs::openat(&dir, "file", OFlags::RDONLY, rustix::fs::Mode::empty())?;
     ensure_by(by_fd(file.as_fd()), &ALICE)?;
 
     // As a working directory, which is left out.
-    nobody.ask(words!["change directory", &*format!("/proc/self/fd/{}", number(&nobody, &dir)?)])?;
+    nobody.ask(words![
+        "change directory",
+        &*format!("/proc/self/fd/{}", number(&nobody, &dir)?)
+    ])?;
     let path = place.path("file");
     let child = nobody.spawn("child", &[""; 0])?;
     child.put(&path)?;
     let who = fallback(&path)?;
-    ensure_eq!((who.pid, who.cwd), (Some(child.pid()), None), "pid and directory");
+    ensure_eq!(
+        (who.pid, who.cwd),
+        (Some(child.pid()), None),
+        "pid and directory"
+    );
     // remove_dir_all() has no trouble with that.
     Ok(())
 }
@@ -134,11 +166,17 @@ fn changed_root(place: &Place) -> Outcome {
         actor.ask(words!["change root", &*root])?;
         // Paths are those outside.
         counting(STAMPED, || actor.put(format!("/yes/{name}")))?;
-        counting(&[("modifications", 1), ("skipped.path", 1)], || actor.put(format!("/no/{name}")))?;
+        counting(&[("modifications", 1), ("skipped.path", 1)], || {
+            actor.put(format!("/no/{name}"))
+        })?;
         ensure_none(root.join("no").join(name))?;
     }
     ensure_by(root.join("yes/alice"), &ALICE)?;
-    ensure_eq!(fallback(root.join("yes/nobody"))?.pid, Some(nobody.pid()), "pid");
+    ensure_eq!(
+        fallback(root.join("yes/nobody"))?.pid,
+        Some(nobody.pid()),
+        "pid"
+    );
     Ok(())
 }
 
@@ -149,7 +187,11 @@ fn mount_namespace(place: &Place) -> Outcome {
         counting(STAMPED, || actor.put(place.path(name)))?;
     }
     ensure_by(place.path("alice"), &ALICE)?;
-    ensure_eq!(fallback(place.path("nobody"))?.pid, Some(nobody.pid()), "pid");
+    ensure_eq!(
+        fallback(place.path("nobody"))?.pid,
+        Some(nobody.pid()),
+        "pid"
+    );
     Ok(())
 }
 

@@ -31,9 +31,19 @@ pub(crate) fn shell(place: &Place, who: &Who, script: &str) -> Outcome {
 #[track_caller]
 pub(crate) fn shell_with<S: AsRef<str>>(place: &Place, variables: &[S], script: &str) -> Outcome {
     let mut command = Command::new("/bin/sh");
-    command.arg("-ec").arg(script).current_dir(&place.dir).env_clear();
-    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.env("HOME", "/root").env("LC_ALL", "C.UTF-8").env("TERM", "dumb");
+    command
+        .arg("-ec")
+        .arg(script)
+        .current_dir(&place.dir)
+        .env_clear();
+    command.env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    command
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8")
+        .env("TERM", "dumb");
     for variable in variables {
         let variable = variable.as_ref();
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
@@ -44,7 +54,10 @@ pub(crate) fn shell_with<S: AsRef<str>>(place: &Place, variables: &[S], script: 
     if !output.status.success() {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        return Err(Stop::Failed(format!("{caller}: sh -ec '{script}': {}\n{text}", output.status)));
+        return Err(Stop::Failed(format!(
+            "{caller}: sh -ec '{script}': {}\n{text}",
+            output.status
+        )));
     }
     Ok(())
 }
@@ -54,7 +67,11 @@ pub(crate) fn need(program: &str) -> Outcome {
     let found = ["/usr/local/bin", "/usr/bin", "/usr/sbin", "/bin", "/sbin"]
         .iter()
         .any(|dir| Path::new(dir).join(program).exists());
-    if found { Ok(()) } else { skip(format!("{program} is not installed")) }
+    if found {
+        Ok(())
+    } else {
+        skip(format!("{program} is not installed"))
+    }
 }
 
 /// A session without a tool, so that each program is the tool.
@@ -63,11 +80,23 @@ const SESSION: &str = "PROV_SESSION=s-real";
 /// Fails unless a file was written in that session by a program.
 #[track_caller]
 fn ensure_tool(path: impl AsRef<Path>, tool: &'static str) -> Outcome {
-    ensure_by(path, &Who { session: "s-real", tool, turn: None, intent: None })
+    ensure_by(
+        path,
+        &Who {
+            session: "s-real",
+            tool,
+            turn: None,
+            intent: None,
+        },
+    )
 }
 
 fn pipeline(place: &Place) -> Outcome {
-    shell_with(place, &[SESSION], "seq 100 | sort -n > sorted; seq 100 | sort | uniq | cat > unique; echo x > own")?;
+    shell_with(
+        place,
+        &[SESSION],
+        "seq 100 | sort -n > sorted; seq 100 | sort | uniq | cat > unique; echo x > own",
+    )?;
     ensure_tool(place.path("sorted"), "sort")?;
     ensure_tool(place.path("unique"), "cat")?;
     ensure_tool(place.path("own"), "sh")?;
@@ -119,19 +148,34 @@ fn tree(place: &Place) -> Outcome {
 /// The files of that tree, somewhere.
 fn files(place: &Place, top: &str) -> Vec<std::path::PathBuf> {
     let numbers = (1..=8).flat_map(|i| [format!("{top}/{i}"), format!("{top}/a/b/{i}")]);
-    numbers.chain([format!("{top}/empty")]).map(|name| place.path(name)).collect()
+    numbers
+        .chain([format!("{top}/empty")])
+        .map(|name| place.path(name))
+        .collect()
 }
 
 fn tar(place: &Place) -> Outcome {
     tree(place)?;
-    shell_with(place, &[SESSION], "mkdir out; tar xf tree.tar -C out; tar cf made.tar tree")?;
+    shell_with(
+        place,
+        &[SESSION],
+        "mkdir out; tar xf tree.tar -C out; tar cf made.tar tree",
+    )?;
     for file in files(place, "out/tree") {
         ensure_tool(file, "tar")?;
     }
     ensure_tool(place.path("made.tar"), "tar")?;
     // With the records of somebody else in the archive.
-    shell_with(place, &[SESSION], "tar --xattrs --xattrs-include='user.*' -cf x.tar out; rm -r out")?;
-    shell(place, &BOB, "tar --xattrs --xattrs-include='user.*' -xf x.tar")?;
+    shell_with(
+        place,
+        &[SESSION],
+        "tar --xattrs --xattrs-include='user.*' -cf x.tar out; rm -r out",
+    )?;
+    shell(
+        place,
+        &BOB,
+        "tar --xattrs --xattrs-include='user.*' -xf x.tar",
+    )?;
     for file in files(place, "out/tree") {
         // It makes the file, gives it its attributes, and only then opens it: to an empty one, nothing is written.
         if !file.ends_with("empty") {
@@ -173,12 +217,23 @@ fn git(place: &Place) -> Outcome {
 }
 
 fn vim(place: &Place) -> Outcome {
-    let vim = ["vim", "vi"].into_iter().find(|program| need(program).is_ok());
-    let Some(vim) = vim else { return skip("vim is not installed") };
+    let vim = ["vim", "vi"]
+        .into_iter()
+        .find(|program| need(program).is_ok());
+    let Some(vim) = vim else {
+        return skip("vim is not installed");
+    };
     let path = place.path("file");
     shell(place, &BOB, "echo one > file")?;
-    shell(place, &ALICE, &format!("{vim} -es -u NONE -i NONE -c '1s/one/two/' -c wq file < /dev/null"))?;
-    ensure!(fs::read_to_string(&path)?.starts_with("two"), "it did not save");
+    shell(
+        place,
+        &ALICE,
+        &format!("{vim} -es -u NONE -i NONE -c '1s/one/two/' -c wq file < /dev/null"),
+    )?;
+    ensure!(
+        fs::read_to_string(&path)?.starts_with("two"),
+        "it did not save"
+    );
     ensure_by(&path, &ALICE)
 }
 
@@ -194,7 +249,10 @@ fn make(place: &Place) -> Outcome {
     need("make")?;
     need("gcc")?;
     let off = Setting::set("enabled", "0")?;
-    fs::write(place.path("one.c"), "int two(void);\nint main(void) { return two(); }\n")?;
+    fs::write(
+        place.path("one.c"),
+        "int two(void);\nint main(void) { return two(); }\n",
+    )?;
     fs::write(place.path("two.c"), "int two(void) { return 0; }\n")?;
     fs::write(
         place.path("Makefile"),
@@ -206,7 +264,10 @@ fn make(place: &Place) -> Outcome {
         ensure_tool(place.path(name), "as")?;
     }
     let linker = key(place.path("prog"), "tool")?.unwrap_or_default();
-    ensure!(linker.contains("ld"), "tool of the linked program is {linker:?}");
+    ensure!(
+        linker.contains("ld"),
+        "tool of the linked program is {linker:?}"
+    );
     shell(place, &ALICE, "make -s clean; make -s; ./prog")?;
     for name in ["one.o", "two.o", "prog"] {
         ensure_by(place.path(name), &ALICE)?;

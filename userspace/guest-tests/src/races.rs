@@ -17,11 +17,17 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     each("32 writers of 4 sessions on one file", one_file),
-    each("8 writers of 4 sessions that hold it open", one_file_held_open),
+    each(
+        "8 writers of 4 sessions that hold it open",
+        one_file_held_open,
+    ),
     each("threads that write through one descriptor", threads),
     each("processes that write through one open file", one_open_file),
     each("nobody sees the bytes without the stamp", reader),
-    each("files that are deleted, renamed and linked while they are written", churn),
+    each(
+        "files that are deleted, renamed and linked while they are written",
+        churn,
+    ),
     each("many files by many processes", many_files),
 ];
 
@@ -29,8 +35,15 @@ const LONG: Duration = Duration::from_secs(250);
 
 /// Fails unless the record is one of these writers', whole.
 fn ensure_by_one_of(path: &std::path::Path) -> Outcome {
-    let all = [ALICE, BOB, CAROL, DAVE].iter().map(|who| ensure_by(path, who)).collect::<Vec<_>>();
-    if all.iter().any(Result::is_ok) { Ok(()) } else { all.into_iter().next().unwrap_or(Ok(())) }
+    let all = [ALICE, BOB, CAROL, DAVE]
+        .iter()
+        .map(|who| ensure_by(path, who))
+        .collect::<Vec<_>>();
+    if all.iter().any(Result::is_ok) {
+        Ok(())
+    } else {
+        all.into_iter().next().unwrap_or(Ok(()))
+    }
 }
 
 /// The actors of four sessions, each with this many children.
@@ -52,13 +65,22 @@ fn all(crowd: &[Actor], begin: impl Fn(&Actor) -> Outcome, expected: i64) -> Out
         begin(actor)?;
     }
     for actor in crowd {
-        ensure_eq!(actor.result_within(LONG)?, Some(Ok(expected)), "rounds of {}", actor.pid());
+        ensure_eq!(
+            actor.result_within(LONG)?,
+            Some(Ok(expected)),
+            "rounds of {}",
+            actor.pid()
+        );
     }
     Ok(())
 }
 
 fn check_settled(grown: &Counters) -> Outcome {
-    ensure_eq!((grown.get("owed"), grown.get("failed")), (0, 0), "owed and failed of {grown:?}");
+    ensure_eq!(
+        (grown.get("owed"), grown.get("failed")),
+        (0, 0),
+        "owed and failed of {grown:?}"
+    );
     ensure!(grown.get("stamped") > 0, "nothing was stamped: {grown:?}");
     Ok(())
 }
@@ -73,7 +95,10 @@ fn one_file(place: &Place) -> Outcome {
     check_settled(&grown)?;
     // Each open file is a modification, or two if its stamp is made again at release.
     let expected = rounds * i64::try_from(crowd.len())?;
-    ensure!(grown.get("modifications") >= expected, "less than {expected} of {grown:?}");
+    ensure!(
+        grown.get("modifications") >= expected,
+        "less than {expected} of {grown:?}"
+    );
     ensure_by_one_of(&path)
 }
 
@@ -82,7 +107,10 @@ fn one_file_held_open(place: &Place) -> Outcome {
     let crowd = crowd(1)?;
     let rounds = i64::try_from(place.rounds(20_000) / crowd.len())?;
     let ((), grown) = growth(|| {
-        let fds = crowd.iter().map(|actor| actor.create(&path)).collect::<Outcome<Vec<_>>>()?;
+        let fds = crowd
+            .iter()
+            .map(|actor| actor.create(&path))
+            .collect::<Outcome<Vec<_>>>()?;
         for (actor, fd) in crowd.iter().zip(&fds) {
             actor.begin(words!["write often", *fd, rounds])?;
         }
@@ -122,7 +150,10 @@ fn one_open_file(place: &Place) -> Outcome {
     let rounds = i64::try_from(place.rounds(20_000) / crowd.len())?;
     let ((), grown) = growth(|| {
         let file = fs::File::options().create(true).append(true).open(&path)?;
-        let fds = crowd.iter().map(|actor| actor.take(&file)).collect::<Outcome<Vec<_>>>()?;
+        let fds = crowd
+            .iter()
+            .map(|actor| actor.take(&file))
+            .collect::<Outcome<Vec<_>>>()?;
         drop(file);
         for (actor, fd) in crowd.iter().zip(&fds) {
             actor.begin(words!["write often", *fd, rounds])?;
@@ -153,7 +184,9 @@ fn reader(place: &Place) -> Outcome {
                 }
                 while rustix::fs::stat(&path)?.st_size == 0 {}
                 let mut session = [0; 256];
-                without += usize::from(rustix::fs::getxattr(&path, "user.prov.session", &mut session[..]).is_err());
+                without += usize::from(
+                    rustix::fs::getxattr(&path, "user.prov.session", &mut session[..]).is_err(),
+                );
                 seen.store(round + 1, Relaxed);
             }
             Ok::<_, rustix::io::Errno>(without)
@@ -219,7 +252,11 @@ fn many_files(place: &Place) -> Outcome {
     let ((), grown) = growth(|| {
         for file in 0..files {
             for actor in &crowd {
-                actor.begin(words!["put often", &*place.path(format!("{}-{file}", actor.pid())), 1])?;
+                actor.begin(words![
+                    "put often",
+                    &*place.path(format!("{}-{file}", actor.pid())),
+                    1
+                ])?;
             }
             for actor in &crowd {
                 ensure_eq!(actor.result_within(LONG)?, Some(Ok(1)), "rounds");
@@ -228,7 +265,11 @@ fn many_files(place: &Place) -> Outcome {
         Ok(())
     })?;
     let expected = i64::try_from(files * crowd.len())?;
-    ensure_eq!((grown.get("modifications"), grown.get("stamped")), (expected, expected), "of {grown:?}");
+    ensure_eq!(
+        (grown.get("modifications"), grown.get("stamped")),
+        (expected, expected),
+        "of {grown:?}"
+    );
     for (index, actor) in crowd.iter().enumerate() {
         let who = [ALICE, BOB, CAROL, DAVE][index / 2];
         ensure_by(place.path(format!("{}-0", actor.pid())), &who)?;

@@ -23,19 +23,41 @@ pub(crate) struct Who {
 }
 
 /// Somebody who declares everything.
-pub(crate) const ALICE: Who =
-    Who { session: "01KS9ABCDEFGHJKMNPQRSTVWXY", tool: "Edit", turn: Some("42"), intent: Some("self-review") };
+pub(crate) const ALICE: Who = Who {
+    session: "01KS9ABCDEFGHJKMNPQRSTVWXY",
+    tool: "Edit",
+    turn: Some("42"),
+    intent: Some("self-review"),
+};
 /// Somebody else who declares everything.
-pub(crate) const CAROL: Who = Who { session: "carol", tool: "Write", turn: Some("3"), intent: Some("tidy up") };
+pub(crate) const CAROL: Who = Who {
+    session: "carol",
+    tool: "Write",
+    turn: Some("3"),
+    intent: Some("tidy up"),
+};
 /// Somebody who declares a session and a tool.
-pub(crate) const BOB: Who = Who { session: "bob", tool: "Bash", turn: None, intent: None };
+pub(crate) const BOB: Who = Who {
+    session: "bob",
+    tool: "Bash",
+    turn: None,
+    intent: None,
+};
 /// Somebody else who declares a session and a tool.
-pub(crate) const DAVE: Who = Who { session: "dave", tool: "Make", turn: None, intent: None };
+pub(crate) const DAVE: Who = Who {
+    session: "dave",
+    tool: "Make",
+    turn: None,
+    intent: None,
+};
 
 impl Who {
     /// The variables that declare it.
     pub(crate) fn variables(&self) -> Vec<String> {
-        let mut variables = vec![format!("PROV_SESSION={}", self.session), format!("PROV_TOOL={}", self.tool)];
+        let mut variables = vec![
+            format!("PROV_SESSION={}", self.session),
+            format!("PROV_TOOL={}", self.tool),
+        ];
         variables.extend(self.turn.map(|turn| format!("PROV_TURN={turn}")));
         variables.extend(self.intent.map(|intent| format!("PROV_INTENT={intent}")));
         variables
@@ -45,7 +67,8 @@ impl Who {
 /// The record of a file as it is stored, by the last word of each name. Empty if there is none.
 pub(crate) fn raw(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> {
     let path = path.as_ref();
-    let explain = |errno: Errno| Stop::Failed(format!("{}: extended attributes: {errno}", path.display()));
+    let explain =
+        |errno: Errno| Stop::Failed(format!("{}: extended attributes: {errno}", path.display()));
     let mut names = vec![0; 65536];
     let len = match rustix::fs::listxattr(path, &mut names[..]) {
         // A file system without any.
@@ -54,8 +77,13 @@ pub(crate) fn raw(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> 
     };
     let mut record = BTreeMap::new();
     for name in names[..len].split(|&byte| byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else { continue };
-        let Some(key) = name.strip_prefix("user.prov").filter(|key| key.is_empty() || key.starts_with('.')) else {
+        let Ok(name) = std::str::from_utf8(name) else {
+            continue;
+        };
+        let Some(key) = name
+            .strip_prefix("user.prov")
+            .filter(|key| key.is_empty() || key.starts_with('.'))
+        else {
             continue;
         };
         let mut value = vec![0; 4096];
@@ -72,7 +100,9 @@ pub(crate) fn raw(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> 
 
 /// One key of a record as it is stored.
 pub(crate) fn key(path: impl AsRef<Path>, key: &str) -> Outcome<Option<String>> {
-    Ok(raw(path)?.remove(key).map(|value| String::from_utf8_lossy(&value).into_owned()))
+    Ok(raw(path)?
+        .remove(key)
+        .map(|value| String::from_utf8_lossy(&value).into_owned()))
 }
 
 /// The record of a file.
@@ -91,7 +121,11 @@ pub(crate) fn ensure_none(path: impl AsRef<Path>) -> Outcome {
     let record = raw(path)?;
     if !record.is_empty() {
         let caller = Location::caller();
-        return Err(Stop::Failed(format!("{caller}: {} has a record: {}", path.display(), shown(&record))));
+        return Err(Stop::Failed(format!(
+            "{caller}: {} has a record: {}",
+            path.display(),
+            shown(&record)
+        )));
     }
     Ok(())
 }
@@ -112,7 +146,9 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
     let mut record = raw(path)?;
     let ts = record.remove("ts");
     let as_it_is = shown(&record);
-    let expected = fields.iter().filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.as_bytes().to_vec())));
+    let expected = fields
+        .iter()
+        .filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.as_bytes().to_vec())));
     let expected: BTreeMap<_, _> = expected.collect();
     if record != expected || ts.is_none() {
         let expected = shown(&expected);
@@ -123,11 +159,20 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
         )));
     }
     // What the library reads is the same.
-    let read = provfs::read(path)?.ok_or_else(|| Stop::Failed(format!("{caller}: the library finds no record")))?;
+    let read = provfs::read(path)?
+        .ok_or_else(|| Stop::Failed(format!("{caller}: the library finds no record")))?;
     let text = |value: Option<&str>| value.map(provfs::Value::from);
-    ensure_eq!(read.session, Some(Session::Declared(who.session.into())), "session by the library");
+    ensure_eq!(
+        read.session,
+        Some(Session::Declared(who.session.into())),
+        "session by the library"
+    );
     ensure_eq!(read.tool, Some(who.tool.into()), "tool by the library");
-    ensure_eq!((read.turn, read.intent), (text(who.turn), text(who.intent)), "turn and intent by the library");
+    ensure_eq!(
+        (read.turn, read.intent),
+        (text(who.turn), text(who.intent)),
+        "turn and intent by the library"
+    );
     Ok(())
 }
 
@@ -136,7 +181,10 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
 pub(crate) fn ensure_ts(path: impl AsRef<Path>, when: &RangeInclusive<i64>) -> Outcome {
     let ts = read(path)?.ts.and_then(|ts| ts.unix);
     if !ts.is_some_and(|ts| when.contains(&ts)) {
-        return Err(Stop::Failed(format!("{}: ts is {ts:?}, not in {when:?}", Location::caller())));
+        return Err(Stop::Failed(format!(
+            "{}: ts is {ts:?}, not in {when:?}",
+            Location::caller()
+        )));
     }
     Ok(())
 }
@@ -148,7 +196,10 @@ pub(crate) fn fallback(path: impl AsRef<Path>) -> Outcome<provfs::Fallback> {
     let caller = Location::caller();
     match read(path)?.session {
         Some(Session::Fallback(who)) => Ok(who),
-        other => Err(Stop::Failed(format!("{caller}: {}: not a fallback session: {other:?}", path.display()))),
+        other => Err(Stop::Failed(format!(
+            "{caller}: {}: not a fallback session: {other:?}",
+            path.display()
+        ))),
     }
 }
 
@@ -159,12 +210,24 @@ pub(crate) fn by_fd(fd: BorrowedFd<'_>) -> PathBuf {
 
 /// Fails unless a stored value could not be taken for more than one.
 pub(crate) fn ensure_contained(key: &str, value: &[u8]) -> Outcome {
-    let bad = value.iter().find(|byte| byte.is_ascii_control() || b";,>".contains(byte));
-    ensure!(bad.is_none(), "{key} is stored with a separator in it: \"{}\"", value.escape_ascii());
+    let bad = value
+        .iter()
+        .find(|byte| byte.is_ascii_control() || b";,>".contains(byte));
+    ensure!(
+        bad.is_none(),
+        "{key} is stored with a separator in it: \"{}\"",
+        value.escape_ascii()
+    );
     Ok(())
 }
 
 fn shown(record: &BTreeMap<String, Vec<u8>>) -> String {
-    let fields = record.iter().map(|(key, value)| format!("{key}=\"{}\"  ", value.escape_ascii()));
-    if record.is_empty() { "none".to_owned() } else { fields.collect() }
+    let fields = record
+        .iter()
+        .map(|(key, value)| format!("{key}=\"{}\"  ", value.escape_ascii()));
+    if record.is_empty() {
+        "none".to_owned()
+    } else {
+        fields.collect()
+    }
 }

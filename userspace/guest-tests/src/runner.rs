@@ -57,13 +57,24 @@ fn cases(quick: bool) -> Vec<Case> {
         for test in *tests {
             match test.on {
                 On::Any => {
-                    let fs = Fs::ALL.into_iter().find(|fs| fs.is_mounted()).unwrap_or(Fs::Ext4);
-                    cases.push(Case { name: format!("{topic}: {}", test.name), test, fs });
+                    let fs = Fs::ALL
+                        .into_iter()
+                        .find(|fs| fs.is_mounted())
+                        .unwrap_or(Fs::Ext4);
+                    cases.push(Case {
+                        name: format!("{topic}: {}", test.name),
+                        test,
+                        fs,
+                    });
                 }
                 On::Each(list) => {
                     // When time is short, file systems take turns, but where it is about their locks.
                     let all = !quick || matches!(*topic, "locks" | "races" | "faults");
-                    let some = if all { list } else { &list[turn % list.len()..][..1] };
+                    let some = if all {
+                        list
+                    } else {
+                        &list[turn % list.len()..][..1]
+                    };
                     turn += 1;
                     cases.extend(some.iter().map(|&fs| Case {
                         name: format!("{topic}: {} ({fs})", test.name),
@@ -112,7 +123,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     for (index, case) in cases.iter().enumerate() {
         let start = Instant::now();
         let verdict = if case.fs.is_mounted() {
-            run_one(case, quick).unwrap_or_else(|error| Verdict::failed(format!("cannot run it: {error}\n")))
+            run_one(case, quick)
+                .unwrap_or_else(|error| Verdict::failed(format!("cannot run it: {error}\n")))
         } else {
             Verdict::Skipped(format!("no {} at {}", case.fs, case.fs.root().display()))
         };
@@ -120,10 +132,22 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 
     let sum = Counters::now().and_then(|counters| counters.check_sum());
-    failed += u32::from(Verdict::of(sum).print(cases.len() + 1, "all: the counters add up after all tests", None));
+    failed += u32::from(Verdict::of(sum).print(
+        cases.len() + 1,
+        "all: the counters add up after all tests",
+        None,
+    ));
     let reports = log.and_then(KernelLog::check);
-    failed += u32::from(Verdict::of(reports).print(cases.len() + 2, "all: the kernel log is clean", None));
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    failed += u32::from(Verdict::of(reports).print(
+        cases.len() + 2,
+        "all: the kernel log is clean",
+        None,
+    ));
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What came of a test.
@@ -148,7 +172,9 @@ impl Verdict {
 
     /// Prints it as TAP and returns whether it is a failure.
     fn print(&self, number: usize, name: &str, took: Option<Duration>) -> bool {
-        let took = took.map(|took| format!(" # {:.1} s", took.as_secs_f64())).unwrap_or_default();
+        let took = took
+            .map(|took| format!(" # {:.1} s", took.as_secs_f64()))
+            .unwrap_or_default();
         match self {
             Verdict::Passed => println!("ok {number} - {name}{took}"),
             Verdict::Skipped(why) => println!("ok {number} - {name} # SKIP {}", why.trim()),
@@ -167,8 +193,14 @@ fn run_one(case: &Case, quick: bool) -> io::Result<Verdict> {
     let before = Before::now();
     let mut output = File::from(rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(fixture::program(fixture::OWN));
-    command.args([ONE, &case.name]).args(quick.then_some("--quick")).process_group(0);
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+    command
+        .args([ONE, &case.name])
+        .args(quick.then_some("--quick"))
+        .process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?);
     let mut child = command.spawn()?;
     let group = Pid::from_child(&child);
     let in_time = has_ended(&child, PATIENCE)?;

@@ -13,8 +13,8 @@ use rustix::{fs::OFlags, io::Errno, mount::UnmountFlags};
 use crate::{
     actor::{Actor, words},
     fixture::{
-        Counters, Outcome, Place, STAMPED, Setting, Test, counting, each, ensure, ensure_eq, get, growth, once,
-        write_setting,
+        Counters, Outcome, Place, STAMPED, Setting, Test, counting, each, ensure, ensure_eq, get,
+        growth, once, write_setting,
     },
     kernel_log::KernelLog,
     record::{ALICE, BOB, ensure_by, ensure_none},
@@ -23,16 +23,37 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     each("every kind of rule, alone and together", rules),
     each("what is skipped by default", defaults),
-    each("rules about the writer follow the user and the program", writers),
+    each(
+        "rules about the writer follow the user and the program",
+        writers,
+    ),
     each("a file that is only created", only_created),
-    each("a new list is in force at once, for open files too", at_once),
-    each("renaming a file or a directory above it changes the decision", renames),
-    each("of several names of a file, the one that was opened decides", hard_links),
-    each("of several mounts, the one that was used decides", bind_mounts),
-    once("a bad list is refused, the old one stays, and the log says why once", refused),
+    each(
+        "a new list is in force at once, for open files too",
+        at_once,
+    ),
+    each(
+        "renaming a file or a directory above it changes the decision",
+        renames,
+    ),
+    each(
+        "of several names of a file, the one that was opened decides",
+        hard_links,
+    ),
+    each(
+        "of several mounts, the one that was used decides",
+        bind_mounts,
+    ),
+    once(
+        "a bad list is refused, the old one stays, and the log says why once",
+        refused,
+    ),
     once("4,095 bytes are accepted, 4,096 are refused", sizes),
     once("a list that comes in pieces is refused", pieces),
-    each("the list can be replaced while files are written", concurrent),
+    each(
+        "the list can be replaced while files are written",
+        concurrent,
+    ),
 ];
 
 /// Sets rules, in which `@` stands for the directory of the test.
@@ -45,7 +66,10 @@ fn set(place: &Place, rules: &str) -> Outcome<Setting> {
 /// Fails unless writing to a new file, or to one without a record, is skipped by this kind of rule.
 #[track_caller]
 fn ensure_skipped(actor: &Actor, path: impl AsRef<Path>, kind: &str) -> Outcome {
-    counting(&[("modifications", 1), (&format!("skipped.{kind}"), 1)], || actor.put(&path))?;
+    counting(
+        &[("modifications", 1), (&format!("skipped.{kind}"), 1)],
+        || actor.put(&path),
+    )?;
     ensure_none(path)
 }
 
@@ -118,7 +142,11 @@ fn rules(place: &Place) -> Outcome {
         }
         // What is a file in one case is a directory in another.
         fs::remove_file(&path)?;
-        for above in path.ancestors().skip(1).take_while(|above| **above != place.dir) {
+        for above in path
+            .ancestors()
+            .skip(1)
+            .take_while(|above| **above != place.dir)
+        {
             fs::remove_dir(above)?;
         }
     }
@@ -127,11 +155,22 @@ fn rules(place: &Place) -> Outcome {
 
 fn defaults(place: &Place) -> Outcome {
     let alice = Actor::start(&ALICE)?;
-    for name in [".git", "node_modules", "target", ".cache", ".venv", "__pycache__"] {
+    for name in [
+        ".git",
+        "node_modules",
+        "target",
+        ".cache",
+        ".venv",
+        "__pycache__",
+    ] {
         place.directory(&format!("a/{name}/b"))?;
         ensure_skipped(&alice, place.path(format!("a/{name}/b/f")), "name")?;
     }
-    for path in ["/run/provfs-test-file", "/tmp/provfs-test-file", "/dev/shm/provfs-test-file"] {
+    for path in [
+        "/run/provfs-test-file",
+        "/tmp/provfs-test-file",
+        "/dev/shm/provfs-test-file",
+    ] {
         ensure_skipped(&alice, path, "path")?;
         fs::remove_file(path)?;
     }
@@ -150,10 +189,20 @@ fn writers(place: &Place) -> Outcome {
         counting(STAMPED, || actor.put(&path))?;
         let fd = actor.open(&path, OFlags::WRONLY)?;
         actor.ask(words!["set user", 1500])?;
-        counting(&[("modifications", 1), ("skipped.uid", 1)], || actor.write(fd))?;
-        ensure_skipped(actor, place.path(format!("later by {}", actor.pid())), "uid")?;
+        counting(&[("modifications", 1), ("skipped.uid", 1)], || {
+            actor.write(fd)
+        })?;
+        ensure_skipped(
+            actor,
+            place.path(format!("later by {}", actor.pid())),
+            "uid",
+        )?;
     }
-    ensure_skipped(&Actor::program("builder", &ALICE.variables())?, place.path("built"), "comm")?;
+    ensure_skipped(
+        &Actor::program("builder", &ALICE.variables())?,
+        place.path("built"),
+        "comm",
+    )?;
     // For another writer, the same file is decided about anew.
     counting(STAMPED, || Actor::start(&BOB)?.put(place.path("built")))
 }
@@ -163,7 +212,9 @@ fn only_created(place: &Place) -> Outcome {
     let path = place.path("file");
     let alice = Actor::start(&ALICE)?;
     let fd = alice.create(&path)?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || alice.close(fd))?;
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        alice.close(fd)
+    })?;
     ensure_none(&path)
 }
 
@@ -174,7 +225,9 @@ fn at_once(place: &Place) -> Outcome {
     alice.write(by_alice)?;
     for _ in 0..3 {
         let rules = set(place, "@")?;
-        counting(&[("modifications", 1), ("skipped.path", 1)], || bob.write(by_bob))?;
+        counting(&[("modifications", 1), ("skipped.path", 1)], || {
+            bob.write(by_bob)
+        })?;
         counting(&[], || bob.write(by_bob))?;
         ensure_by(&path, &ALICE)?;
         drop(rules);
@@ -184,7 +237,9 @@ fn at_once(place: &Place) -> Outcome {
     }
     // Whom the record names already, too.
     let _rules = set(place, "@")?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || alice.write(by_alice))
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        alice.write(by_alice)
+    })
 }
 
 fn renames(place: &Place) -> Outcome {
@@ -197,7 +252,9 @@ fn renames(place: &Place) -> Outcome {
     fs::rename(&inside, &outside)?;
     counting(STAMPED, || alice.put(&outside))?;
     fs::rename(&outside, &inside)?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || alice.put(&inside))?;
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        alice.put(&inside)
+    })?;
 
     // The directory, and one above it.
     place.directory("up/below")?;
@@ -206,14 +263,18 @@ fn renames(place: &Place) -> Outcome {
     fs::remove_dir_all(place.path("no"))?;
     fs::rename(place.path("up"), place.path("no"))?;
     let bob = Actor::start(&BOB)?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || bob.put(file("no")))?;
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        bob.put(file("no"))
+    })?;
     fs::rename(place.path("no"), place.path("up"))?;
     counting(STAMPED, || bob.put(file("up")))?;
 
     // A file that is open, and was skipped by somebody else meanwhile.
     let fd = alice.open(file("up"), OFlags::WRONLY)?;
     fs::rename(place.path("up"), place.path("no"))?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || alice.write(fd))?;
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        alice.write(fd)
+    })?;
     ensure_by(file("no"), &BOB)
 }
 
@@ -226,7 +287,9 @@ fn hard_links(place: &Place) -> Outcome {
     counting(STAMPED, || alice.put(&recorded))?;
     fs::hard_link(&recorded, &skipped)?;
     for _ in 0..3 {
-        counting(&[("modifications", 1), ("skipped.path", 1)], || bob.put(&skipped))?;
+        counting(&[("modifications", 1), ("skipped.path", 1)], || {
+            bob.put(&skipped)
+        })?;
         ensure_by(&skipped, &ALICE)?;
         counting(STAMPED, || bob.put(&recorded))?;
         ensure_by(&skipped, &BOB)?;
@@ -234,7 +297,9 @@ fn hard_links(place: &Place) -> Outcome {
     }
     // With one name left.
     fs::remove_file(&recorded)?;
-    counting(&[("modifications", 1), ("skipped.path", 1)], || bob.put(&skipped))
+    counting(&[("modifications", 1), ("skipped.path", 1)], || {
+        bob.put(&skipped)
+    })
 }
 
 fn bind_mounts(place: &Place) -> Outcome {
@@ -246,7 +311,9 @@ fn bind_mounts(place: &Place) -> Outcome {
         let (recorded, skipped) = (one.join("file"), other.join("file"));
         for _ in 0..2 {
             counting(STAMPED, || alice.put(&recorded))?;
-            counting(&[("modifications", 1), ("skipped.path", 1)], || bob.put(&skipped))?;
+            counting(&[("modifications", 1), ("skipped.path", 1)], || {
+                bob.put(&skipped)
+            })?;
             ensure_by(&recorded, &ALICE)?;
             counting(STAMPED, || bob.put(&recorded))?;
         }
@@ -258,7 +325,10 @@ fn bind_mounts(place: &Place) -> Outcome {
 
 /// What writing to `provfs.skip` fails with.
 fn store(list: &[u8]) -> Option<Errno> {
-    write_setting("skip", list).err().and_then(|error| error.raw_os_error()).map(Errno::from_raw_os_error)
+    write_setting("skip", list)
+        .err()
+        .and_then(|error| error.raw_os_error())
+        .map(Errno::from_raw_os_error)
 }
 
 fn refused(place: &Place) -> Outcome {
@@ -287,11 +357,29 @@ fn refused(place: &Place) -> Outcome {
     let alice = Actor::start(&ALICE)?;
     let log = KernelLog::from_now()?;
     for list in lists {
-        ensure_eq!(store(list), Some(Errno::INVAL), "writing \"{}\"", list.escape_ascii());
+        ensure_eq!(
+            store(list),
+            Some(Errno::INVAL),
+            "writing \"{}\"",
+            list.escape_ascii()
+        );
         let lines = log.lines()?;
-        let refusals = lines.iter().filter(|line| line.contains("provfs: skip list refused")).count();
-        ensure_eq!((refusals, lines.len()), (1, 1), "lines of \"{}\": {lines:?}", list.escape_ascii());
-        ensure_eq!(get("skip")?, before, "the list after \"{}\"", list.escape_ascii());
+        let refusals = lines
+            .iter()
+            .filter(|line| line.contains("provfs: skip list refused"))
+            .count();
+        ensure_eq!(
+            (refusals, lines.len()),
+            (1, 1),
+            "lines of \"{}\": {lines:?}",
+            list.escape_ascii()
+        );
+        ensure_eq!(
+            get("skip")?,
+            before,
+            "the list after \"{}\"",
+            list.escape_ascii()
+        );
     }
     ensure_skipped(&alice, place.path("no/file"), "path")?;
     counting(STAMPED, || alice.put(place.path("file")))
@@ -312,11 +400,23 @@ fn sizes(place: &Place) -> Outcome {
         ensure_eq!(get("skip")?, list.as_bytes(), "the list");
         ensure_skipped(&alice, place.path(format!("no/{}", filler.len())), "path")?;
         // echo(1) adds a newline.
-        ensure_eq!(store(format!("{list}\n").as_bytes()), None, "4,095 bytes and a newline");
+        ensure_eq!(
+            store(format!("{list}\n").as_bytes()),
+            None,
+            "4,095 bytes and a newline"
+        );
 
         let log = KernelLog::from_now()?;
-        ensure_eq!(store(format!("y{list}").as_bytes()), Some(Errno::INVAL), "4,096 bytes");
-        let refusals = log.lines()?.iter().filter(|line| line.contains("provfs: skip list refused")).count();
+        ensure_eq!(
+            store(format!("y{list}").as_bytes()),
+            Some(Errno::INVAL),
+            "4,096 bytes"
+        );
+        let refusals = log
+            .lines()?
+            .iter()
+            .filter(|line| line.contains("provfs: skip list refused"))
+            .count();
         ensure_eq!(refusals, 1, "lines in the log");
         ensure_eq!(get("skip")?, list.as_bytes(), "the list after that");
     }
@@ -326,10 +426,22 @@ fn sizes(place: &Place) -> Outcome {
 
 fn pieces(place: &Place) -> Outcome {
     let _rules = set(place, "@/no")?;
-    let fd = rustix::fs::open("/proc/sys/provfs/skip", OFlags::WRONLY, rustix::fs::Mode::empty())?;
+    let fd = rustix::fs::open(
+        "/proc/sys/provfs/skip",
+        OFlags::WRONLY,
+        rustix::fs::Mode::empty(),
+    )?;
     rustix::io::write(&fd, b"/first,")?;
-    ensure_eq!(rustix::io::write(&fd, b"/second"), Err(Errno::INVAL), "the second piece");
-    ensure_eq!(String::from_utf8_lossy(&get("skip")?), "/first,", "the list");
+    ensure_eq!(
+        rustix::io::write(&fd, b"/second"),
+        Err(Errno::INVAL),
+        "the second piece"
+    );
+    ensure_eq!(
+        String::from_utf8_lossy(&get("skip")?),
+        "/first,",
+        "the list"
+    );
     Ok(())
 }
 
@@ -343,7 +455,11 @@ fn concurrent(place: &Place) -> Outcome {
     let (recorded, skipped) = (place.path("yes/file"), place.path("no/file"));
     let (done, replaced) = (AtomicBool::new(false), AtomicUsize::new(0));
     let dir = place.dir.display();
-    let lists = [format!("{dir}/no"), format!("/a,/b,/c,{dir}/n?,x,y,z"), format!("*,!/mnt,{dir}/no\n")];
+    let lists = [
+        format!("{dir}/no"),
+        format!("/a,/b,/c,{dir}/n?,x,y,z"),
+        format!("*,!/mnt,{dir}/no\n"),
+    ];
     thread::scope(|scope| {
         let replacing = scope.spawn(|| {
             while !done.load(Relaxed) {
@@ -364,7 +480,10 @@ fn concurrent(place: &Place) -> Outcome {
         // Setting the list is a modification too, which ends in one way or another.
         let check = |((), grown): ((), Counters)| {
             ensure_eq!(grown.get("stamped"), rounds, "stamped of {grown:?}");
-            ensure!(grown.get("skipped.path") >= rounds && grown.get("failed") == 0, "{rounds} rounds: {grown:?}");
+            ensure!(
+                grown.get("skipped.path") >= rounds && grown.get("failed") == 0,
+                "{rounds} rounds: {grown:?}"
+            );
             Ok(())
         };
         let mut result = growth(write).and_then(check);

@@ -6,26 +6,66 @@ use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use crate::{
     actor::{Actor, Fd, words},
-    fixture::{Fs, Outcome, Place, STAMPED, Setting, Test, UNCHANGED, counting, each, ensure, ensure_eq, on, seconds, timed},
+    fixture::{
+        Fs, Outcome, Place, STAMPED, Setting, Test, UNCHANGED, counting, each, ensure, ensure_eq,
+        on, seconds, timed,
+    },
     record::{ALICE, BOB, CAROL, ensure_by, ensure_none, ensure_ts, fallback, key},
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    each("every call that writes stamps before it returns", every_call),
-    on(&[Fs::Xfs, Fs::Btrfs], "a clone of another file is a modification", clone),
-    each("20,000 times, the stamp is there when write(2) returns", always_there),
-    each("the writer is named, not who opened or closes the file", writer_through_three_hands),
+    each(
+        "every call that writes stamps before it returns",
+        every_call,
+    ),
+    on(
+        &[Fs::Xfs, Fs::Btrfs],
+        "a clone of another file is a modification",
+        clone,
+    ),
+    each(
+        "20,000 times, the stamp is there when write(2) returns",
+        always_there,
+    ),
+    each(
+        "the writer is named, not who opened or closes the file",
+        writer_through_three_hands,
+    ),
     each("a descriptor that came over a socket", passed_descriptor),
-    each("of two writers through one open file, the last one is named", two_through_one),
-    each("of two writers through two open files, the last one is named", two_through_two),
+    each(
+        "of two writers through one open file, the last one is named",
+        two_through_one,
+    ),
+    each(
+        "of two writers through two open files, the last one is named",
+        two_through_two,
+    ),
     each("who exits without closing is named", exit_without_close),
     each("who is killed is named", killed),
-    each("a file that exec closes names the program before", closed_by_exec),
-    each("the same writer within the granularity is recorded once", granularity),
-    each("a file that is written to for long has the time of its last write", refreshed),
-    each("the record of a copy names who copied (cp -a)", copied_record),
-    each("a record that somebody has changed is made again at the next write", changed_record),
-    each("a record that somebody has removed is made again by the next write to an open file", removed_while_open),
+    each(
+        "a file that exec closes names the program before",
+        closed_by_exec,
+    ),
+    each(
+        "the same writer within the granularity is recorded once",
+        granularity,
+    ),
+    each(
+        "a file that is written to for long has the time of its last write",
+        refreshed,
+    ),
+    each(
+        "the record of a copy names who copied (cp -a)",
+        copied_record,
+    ),
+    each(
+        "a record that somebody has changed is made again at the next write",
+        changed_record,
+    ),
+    each(
+        "a record that somebody has removed is made again by the next write to an open file",
+        removed_while_open,
+    ),
     each("file times are those of the write", times),
 ];
 
@@ -77,17 +117,26 @@ fn always_there(place: &Place) -> Outcome {
         if round % 2 == 0 {
             let _ = fs::remove_file(&path);
         }
-        let fd = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC, Mode::from_raw_mode(0o644))?;
+        let fd = rustix::fs::open(
+            &path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        )?;
         if round % 2 != 0 {
             rustix::fs::fremovexattr(&fd, "user.prov.session")?;
         }
         rustix::io::write(&fd, b"some bytes\n")?;
         let mut session = [0; 256];
-        missed += usize::from(rustix::fs::fgetxattr(&fd, "user.prov.session", &mut session[..]).is_err());
+        missed +=
+            usize::from(rustix::fs::fgetxattr(&fd, "user.prov.session", &mut session[..]).is_err());
     }
     let counted = crate::fixture::Counters::now()?.since(&before);
     ensure_eq!(missed, 0, "missed of {rounds} rounds, with {counted:?}");
-    ensure_eq!(counted.get("stamped"), i64::try_from(rounds)?, "stamped in {counted:?}");
+    ensure_eq!(
+        counted.get("stamped"),
+        i64::try_from(rounds)?,
+        "stamped in {counted:?}"
+    );
     Ok(())
 }
 
@@ -108,7 +157,11 @@ fn writer_through_three_hands(place: &Place) -> Outcome {
 
 fn passed_descriptor(place: &Place) -> Outcome {
     let path = place.path("file");
-    let (opener, writer, closer) = (Actor::start(&CAROL)?, Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let (opener, writer, closer) = (
+        Actor::start(&CAROL)?,
+        Actor::start(&ALICE)?,
+        Actor::start(&BOB)?,
+    );
     let fd = opener.create(&path)?;
     let passed = opener.give(fd)?;
     let (in_writer, in_closer) = (writer.take(&passed)?, closer.take(&passed)?);
@@ -188,7 +241,10 @@ fn exit_without_close(place: &Place) -> Outcome {
     nobody.exit()?;
     let who = fallback(place.path("by nobody"))?;
     ensure_eq!((who.pid, who.uid), (Some(pid), Some(0)), "pid and uid");
-    ensure!(who.env.is_some() && who.cwd.is_some(), "variable or directory are missing: {who:?}");
+    ensure!(
+        who.env.is_some() && who.cwd.is_some(),
+        "variable or directory are missing: {who:?}"
+    );
     Ok(())
 }
 
@@ -286,14 +342,24 @@ fn changed_record(place: &Place) -> Outcome {
     let path = place.path("file");
     let alice = Actor::start(&ALICE)?;
     alice.put(&path)?;
-    rustix::fs::setxattr(&path, "user.prov.session", b"somebody else", XattrFlags::empty())?;
+    rustix::fs::setxattr(
+        &path,
+        "user.prov.session",
+        b"somebody else",
+        XattrFlags::empty(),
+    )?;
     counting(STAMPED, || alice.put(&path))?;
     ensure_by(&path, &ALICE)?;
 
     // While it is open, and nothing is written afterwards: the release restores it.
     let fd = alice.open(&path, OFlags::WRONLY)?;
     alice.write(fd)?;
-    rustix::fs::setxattr(&path, "user.prov.tool", b"something else", XattrFlags::empty())?;
+    rustix::fs::setxattr(
+        &path,
+        "user.prov.tool",
+        b"something else",
+        XattrFlags::empty(),
+    )?;
     counting(STAMPED, || alice.close(fd))?;
     ensure_by(&path, &ALICE)?;
 
@@ -326,12 +392,26 @@ fn times(place: &Place) -> Outcome {
     let fd = alice.create(&path)?;
     let when = timed(|| alice.write(fd))?;
     let before = fs::metadata(&path)?;
-    ensure!(when.contains(&before.mtime()), "mtime is not that of the write");
+    ensure!(
+        when.contains(&before.mtime()),
+        "mtime is not that of the write"
+    );
     sleep(Duration::from_millis(50));
     alice.close(fd)?;
     let after = fs::metadata(&path)?;
-    let of = |meta: &fs::Metadata| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-    ensure_eq!(of(&before), of(&after), "mtime and ctime before and after close");
+    let of = |meta: &fs::Metadata| {
+        (
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        )
+    };
+    ensure_eq!(
+        of(&before),
+        of(&after),
+        "mtime and ctime before and after close"
+    );
     ensure!(seconds() >= after.ctime(), "ctime is in the future");
-    Ok(())
+    ensure_by(&path, &ALICE)
 }

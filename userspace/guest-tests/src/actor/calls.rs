@@ -197,7 +197,10 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             rustix::thread::set_name(&name).map(done)
         }
         b"set variable" => {
-            let (name, value) = (OsStr::from_bytes(args.bytes(0)?), OsStr::from_bytes(args.bytes(1)?));
+            let (name, value) = (
+                OsStr::from_bytes(args.bytes(0)?),
+                OsStr::from_bytes(args.bytes(1)?),
+            );
             // SAFETY: This process has one thread only.
             unsafe { std::env::set_var(name, value) };
             Ok(0)
@@ -210,7 +213,8 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
         }
         b"set real user" => {
             let root = Uid::ROOT;
-            rustix::thread::set_thread_res_uid(Uid::from_raw(args.unsigned(0)?), root, root).map(done)
+            rustix::thread::set_thread_res_uid(Uid::from_raw(args.unsigned(0)?), root, root)
+                .map(done)
         }
         b"change directory" => rustix::process::chdir(args.path(0)?).map(done),
         b"change root" => {
@@ -222,7 +226,8 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             // SAFETY: What is unshared is not the table of descriptors.
             unsafe { rustix::thread::unshare_unsafe(flags) }.map(done)
         }
-        b"seek to end" => rustix::fs::seek(args.fd(0)?, rustix::fs::SeekFrom::End(0)).map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
+        b"seek to end" => rustix::fs::seek(args.fd(0)?, rustix::fs::SeekFrom::End(0))
+            .map(|at| i64::try_from(at).unwrap_or(i64::MAX)),
         b"read" => rustix::io::read(args.fd(0)?, &mut [0; 64]).map(length),
         b"link" => {
             // Needs no more than `/proc`, and not CAP_DAC_READ_SEARCH.
@@ -244,18 +249,26 @@ fn write_by(call: &[u8], fd: BorrowedFd<'_>, from: BorrowedFd<'_>) -> Result {
     let all = bytes.len();
     match call {
         b"write" => rustix::io::write(fd, bytes).map(length),
-        b"writev" => rustix::io::writev(fd, &[IoSlice::new(bytes), IoSlice::new(bytes)]).map(length),
+        b"writev" => {
+            rustix::io::writev(fd, &[IoSlice::new(bytes), IoSlice::new(bytes)]).map(length)
+        }
         b"pwrite" => rustix::io::pwrite(fd, bytes, 3).map(length),
         b"pwritev" => rustix::io::pwritev(fd, &[IoSlice::new(bytes)], 5).map(length),
-        b"pwritev2" => rustix::io::pwritev2(fd, &[IoSlice::new(bytes)], 5, ReadWriteFlags::DSYNC).map(length),
+        b"pwritev2" => {
+            rustix::io::pwritev2(fd, &[IoSlice::new(bytes)], 5, ReadWriteFlags::DSYNC).map(length)
+        }
         b"sendfile" => rustix::fs::sendfile(fd, from, Some(&mut 0), all).map(length),
-        b"copy_file_range" => rustix::fs::copy_file_range(from, Some(&mut 0), fd, Some(&mut 0), all).map(length),
+        b"copy_file_range" => {
+            rustix::fs::copy_file_range(from, Some(&mut 0), fd, Some(&mut 0), all).map(length)
+        }
         b"splice" => {
             let (reader, writer) = rustix::pipe::pipe()?;
             rustix::io::write(&writer, bytes)?;
             rustix::pipe::splice(&reader, None, fd, None, all, SpliceFlags::empty()).map(length)
         }
-        b"fallocate" => rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, 65536).map(|()| 65536),
+        b"fallocate" => {
+            rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, 65536).map(|()| 65536)
+        }
         b"punch a hole" => {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             rustix::fs::fallocate(fd, flags, 0, 4096).map(|()| 4096)
@@ -307,12 +320,22 @@ fn write_by_aio(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result {
     checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
     let iocbs = [&raw const iocb];
     // SAFETY: There is one request in the array, and it and its bytes live until it is done.
-    let submitted = checked(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) });
+    let submitted =
+        checked(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) });
     let mut event = [0_i64; 4];
     let done = submitted.and_then(|_| {
         let timeout = std::ptr::null::<libc::timespec>();
         // SAFETY: There is room for one event, and no timeout.
-        checked(unsafe { libc::syscall(libc::SYS_io_getevents, context, 1, 1, event.as_mut_ptr(), timeout) })
+        checked(unsafe {
+            libc::syscall(
+                libc::SYS_io_getevents,
+                context,
+                1,
+                1,
+                event.as_mut_ptr(),
+                timeout,
+            )
+        })
     });
     // SAFETY: The context was made above.
     unsafe { libc::syscall(libc::SYS_io_destroy, context) };
@@ -333,15 +356,24 @@ fn write_often(fd: BorrowedFd<'_>, rounds: i64) -> Result {
 
 fn write_in_threads(fd: BorrowedFd<'_>, threads: i64, rounds: i64) -> Result {
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(move || write_often(fd, rounds))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Errno::INVAL))).sum()
+        let threads: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(move || write_often(fd, rounds)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or(Err(Errno::INVAL)))
+            .sum()
     })
 }
 
 /// Opens a file, writes to it and closes it, many times.
 fn put_often(path: &Path, rounds: i64) -> Result {
     for _ in 0..rounds {
-        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CREATE, Mode::from_raw_mode(0o666))?;
+        let fd = rustix::fs::open(
+            path,
+            OFlags::WRONLY | OFlags::CREATE,
+            Mode::from_raw_mode(0o666),
+        )?;
         rustix::io::pwrite(fd.as_fd(), b"some bytes\n", 0)?;
     }
     Ok(rounds)
