@@ -172,7 +172,7 @@ impl Identity {
 
     /// Whether the identity describes a process of this number that acts for this user.
     fn describes(&self, pid: u32, uid: u32) -> bool {
-        self.declared && self.uid == uid || self.pid == pid && self.uid == uid
+        self.uid == uid && (self.declared || self.pid == pid)
     }
 }
 

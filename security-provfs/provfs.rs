@@ -20,7 +20,7 @@
 //! sees the data without the stamp; [`record`] joins the steps and counts each outcome in
 //! [`status`].
 //!
-//! Nothing here ever fails or delays what a user does: what goes wrong is counted.
+//! Nothing here ever makes an operation of a user fail: what goes wrong is counted.
 
 mod hooks;
 mod identity;

@@ -89,7 +89,7 @@ pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
     }
 
     // What is decided from here on holds for this epoch.
-    let epoch = Epoch::now();
+    let epoch = Epoch::begin();
     match identity::of_writer(cx) {
         Ok(writer) => {
             if modified(cx, file, &writer) {

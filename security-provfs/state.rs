@@ -29,8 +29,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         ArcSlot, //
     },
@@ -69,8 +71,10 @@ pub(crate) fn next_id() -> Id {
 static EPOCH: Atomic<u64> = Atomic::new(1 << ID_BITS | 2);
 
 /// Makes everybody who writes to an open file look again at what there is to do.
+///
+/// Who sees the new epoch in [`Epoch::begin`] also sees what has changed before this call.
 pub(crate) fn begin_epoch() {
-    EPOCH.fetch_add(1 << ID_BITS, Relaxed);
+    EPOCH.fetch_add(1 << ID_BITS, Release);
 }
 
 /// A time during which nothing has changed that was dealt with before.
@@ -78,10 +82,16 @@ pub(crate) fn begin_epoch() {
 pub(crate) struct Epoch(u64);
 
 impl Epoch {
-    /// The current epoch.
+    /// The current epoch, to compare a token with.
     #[inline]
     pub(crate) fn now() -> Self {
         Epoch(EPOCH.load(Relaxed))
+    }
+
+    /// The current epoch, before a look at what there is to do in it.
+    pub(crate) fn begin() -> Self {
+        // Pairs with the release in `begin_epoch()`.
+        Epoch(EPOCH.load(Acquire))
     }
 
     /// The token of an identity, or of none, in this epoch.

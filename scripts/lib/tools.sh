@@ -82,7 +82,8 @@ kernel_make() {
     llvm=$(find_llvm) && rustc=$(find_kernel_rustc) && bindgen=$(find_bindgen) ||
         die "the compilers for the kernel are not all there" "run scripts/setup first"
     PATH=$llvm:$PATH LIBCLANG_PATH=${llvm%/bin}/lib \
-        make -C "$tree" "O=$build" LLVM=1 "RUSTC=$rustc" "HOSTRUSTC=$rustc" "RUSTDOC=${rustc%/*}/rustdoc" "BINDGEN=$bindgen" \
+        make -C "$tree" "O=$build" LLVM=1 "RUSTC=$rustc" "HOSTRUSTC=$rustc" "RUSTDOC=${rustc%/*}/rustdoc" \
+        "CLIPPY_DRIVER=${rustc%/*}/clippy-driver" "BINDGEN=$bindgen" \
         "RUSTFMT=$(find_rustfmt || echo rustfmt)" "$@"
 }
 

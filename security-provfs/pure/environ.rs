@@ -866,7 +866,10 @@ mod tests {
         for (count, value) in [(0, None), (2, Some(&b"x"[..])), (3, Some(b"argument"))] {
             let read = |dist: usize, buf: &mut [u8]| {
                 let end = BLOCK.len() - dist;
-                buf.copy_from_slice(BLOCK.get(end - buf.len()..end).unwrap_or_default());
+                let block = BLOCK.get(end - buf.len()..end).unwrap_or_default();
+                for (to, from) in buf.iter_mut().zip(block) {
+                    *to = *from;
+                }
                 Ok::<(), ()>(())
             };
             let searched = search(&wanted, &mut found, BLOCK.len(), count, &mut window, read);
