@@ -8,7 +8,7 @@ use crate::{
     actor::{Actor, words},
     fixture::{Outcome, Place, STAMPED, Setting, Test, counting, each, ensure, ensure_eq, timed},
     programs::shell,
-    record::{ALICE, BOB, Who, ensure_by, ensure_none, ensure_ts, fallback, key},
+    record::{ALICE, BOB, Who, ensure_at_work, ensure_by, ensure_none, ensure_ts, fallback, key},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -153,7 +153,8 @@ fn exists(place: &Place) -> Outcome {
         OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY
     ])?;
     ensure!(failed.is_err(), "a file was created twice");
-    ensure_none(&path)
+    ensure_none(&path)?;
+    ensure_at_work(place, &alice, &ALICE)
 }
 
 fn created_while_off(place: &Place) -> Outcome {
@@ -170,7 +171,8 @@ fn created_while_off(place: &Place) -> Outcome {
     let off = Setting::set("enabled", "0")?;
     counting(&[], || alice.close(fd))?;
     drop(off);
-    ensure_none(&other)
+    ensure_none(&other)?;
+    ensure_at_work(place, &alice, &ALICE)
 }
 
 fn renamed(place: &Place) -> Outcome {
@@ -199,5 +201,5 @@ fn no_files(place: &Place) -> Outcome {
     for name in ["d", "c", "b", "p"] {
         ensure_none(place.path(name))?;
     }
-    Ok(())
+    ensure_at_work(place, &Actor::start(&ALICE)?, &ALICE)
 }

@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
         programs,
     ),
     once(
-        "make, tar and git succeed while every third allocation of provfs fails",
+        "tar and git succeed while every third allocation of provfs fails",
         programs_sometimes,
     ),
 ];
@@ -102,15 +102,13 @@ fn code() -> Outcome<(u64, u64)> {
         }
     }
     addresses.sort_unstable();
-    let (Some(&start), Some(&end)) = (addresses.first(), addresses.last()) else {
+    // What is seldom run and what runs at the beginning only lie apart.
+    let parts = addresses.chunk_by(|one, next| next - one < 1 << 20);
+    let most = parts.max_by_key(|part| part.len()).unwrap_or_default();
+    let (Some(&start), Some(&end)) = (most.first(), most.last()) else {
         return skip("the kernel does not tell where provfs is");
     };
-    // Initialisation lies apart, and is gone.
-    let gap = addresses
-        .windows(2)
-        .find(|pair| pair[1] - pair[0] > 1 << 20)
-        .map(|pair| pair[0]);
-    let end = gap.unwrap_or(end) + 4096;
+    let end = end + 4096;
     ensure!(
         start != 0 && end - start < 1 << 20,
         "provfs is at {start:#x} to {end:#x}"
@@ -156,8 +154,7 @@ fn all_fail(place: &Place) -> Outcome {
     let failing = Failing::new(1, -1)?;
     let ((), grown) = growth(|| work(place, &actor, 0))?;
     drop(failing);
-    // What is declared was known before.
-    ensure_by(place.path("file 0"), &ALICE)?;
+    // Allocations of the file system for a stamp fail too, so there need be no record of anybody.
     ensure!(
         grown.get("identity_failed") >= 2,
         "no exec failed: {grown:?}"
@@ -173,7 +170,7 @@ fn all_fail(place: &Place) -> Outcome {
 
 fn each_fails(place: &Place) -> Outcome {
     let mut failures = 0;
-    let rounds = if place.quick { 24 } else { 40 };
+    let rounds = if place.quick { 10 } else { 40 };
     for round in 1..=rounds {
         let actor = unlucky()?;
         let failing = Failing::new(round, 1)?;
@@ -210,7 +207,8 @@ fn executed(place: &Place) -> Outcome {
     Ok(())
 }
 
-fn build(place: &Place, interval: u32) -> Outcome {
+/// Lets programs work while allocations of provfs fail.
+fn run(place: &Place, interval: u32, script: &str) -> Outcome {
     need_failslab()?;
     for program in ["make", "gcc", "git", "tar"] {
         need(program)?;
@@ -224,12 +222,9 @@ fn build(place: &Place, interval: u32) -> Outcome {
         place.path("Makefile"),
         "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n",
     )?;
-    let script = "echo 1 > /proc/self/make-it-fail; make -s; ./prog; tar cf a.tar one.o two.o prog; mkdir out; \
-        tar xf a.tar -C out; cmp prog out/prog; export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a \
-        GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; git init -q .; git add one.c two.c Makefile; \
-        git commit -qm one; rm one.c; git checkout -q one.c; git fsck --strict";
     let failing = Failing::new(interval, -1)?;
-    let ((), grown) = growth(|| shell(place, &ALICE, script))?;
+    let script = format!("echo 1 > /proc/self/make-it-fail; {script}");
+    let ((), grown) = growth(|| shell(place, &ALICE, &script))?;
     drop(failing);
     ensure!(
         grown.get("identity_failed") > 0,
@@ -238,10 +233,17 @@ fn build(place: &Place, interval: u32) -> Outcome {
     Ok(())
 }
 
+const MAKE: &str = "make -s; ./prog";
+const TAR: &str = "tar cf a.tar one.c two.c; mkdir out; tar xf a.tar -C out; cmp one.c out/one.c";
+const GIT: &str = "export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b \
+    GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; git init -q .; git add one.c two.c Makefile; \
+    git commit -qm one; rm one.c; git checkout -q one.c; git fsck --strict";
+
 fn programs(place: &Place) -> Outcome {
-    build(place, 1)
+    run(place, 1, &format!("{MAKE}; {TAR}; {GIT}"))
 }
 
 fn programs_sometimes(place: &Place) -> Outcome {
-    build(place, 3)
+    // A compiler takes minutes on a debug kernel.
+    run(place, 3, &format!("{TAR}; {GIT}"))
 }

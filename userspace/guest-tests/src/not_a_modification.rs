@@ -13,7 +13,7 @@ use crate::{
     actor::{Actor, words},
     fixture::{Fs, Outcome, Place, STAMPED, Test, counting, each, ensure_eq, on, once},
     programs::shell,
-    record::{ALICE, BOB, ensure_by, ensure_none},
+    record::{ALICE, BOB, ensure_at_work, ensure_by, ensure_none},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -31,11 +31,6 @@ pub(crate) const TESTS: &[Test] = &[
         &[Fs::Xfs, Fs::Btrfs],
         "deduplication of a file that is open for reading",
         deduplicate_read_only,
-    ),
-    on(
-        &[Fs::Xfs, Fs::Btrfs],
-        "deduplication of a file that is open for writing",
-        deduplicate_writable,
     ),
     each("syncing and seeking", syncing),
 ];
@@ -96,7 +91,8 @@ fn reading(place: &Place) -> Outcome {
     })?;
     bob.close(fd)?;
     ensure_eq!(state(&path)?, before, "times of the file");
-    ensure_none(&path)
+    ensure_none(&path)?;
+    ensure_at_work(place, &bob, &BOB)
 }
 
 fn metadata(place: &Place) -> Outcome {
@@ -104,7 +100,8 @@ fn metadata(place: &Place) -> Outcome {
     let script = "chmod 600 file; chown 1000:1000 file; touch file; touch -d yesterday file; ln file link; \
         mv link moved; setfattr -n user.other -v x file; setfattr -x user.other file";
     counting(&[], || shell(place, &BOB, script))?;
-    ensure_none(&path)
+    ensure_none(&path)?;
+    ensure_at_work(place, &Actor::start(&BOB)?, &BOB)
 }
 
 fn path_only(place: &Place) -> Outcome {
@@ -119,7 +116,8 @@ fn path_only(place: &Place) -> Outcome {
         );
         bob.close(fd)
     })?;
-    ensure_none(&path)
+    ensure_none(&path)?;
+    ensure_at_work(place, &bob, &BOB)
 }
 
 fn failed_open(place: &Place) -> Outcome {
@@ -148,7 +146,8 @@ fn failed_open(place: &Place) -> Outcome {
         );
         Ok(())
     })?;
-    ensure_none(&path)
+    ensure_none(&path)?;
+    ensure_at_work(place, &bob, &BOB)
 }
 
 fn no_regular_files(place: &Place) -> Outcome {
@@ -239,10 +238,6 @@ fn deduplicate(place: &Place, flags: OFlags) -> Outcome {
 
 fn deduplicate_read_only(place: &Place) -> Outcome {
     deduplicate(place, OFlags::RDONLY)
-}
-
-fn deduplicate_writable(place: &Place) -> Outcome {
-    deduplicate(place, OFlags::RDWR)
 }
 
 fn syncing(place: &Place) -> Outcome {

@@ -11,7 +11,10 @@ use std::{
 use provfs::{Record, Session};
 use rustix::io::Errno;
 
-use crate::fixture::{Outcome, Stop, ensure, ensure_eq};
+use crate::{
+    actor::Actor,
+    fixture::{Outcome, Place, STAMPED, Stop, counting, ensure, ensure_eq},
+};
 
 /// What a process declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,15 @@ pub(crate) fn raw(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> 
         record.insert(key.trim_start_matches('.').to_owned(), value);
     }
     Ok(record)
+}
+
+/// Fails unless a file that this actor writes is recorded: what shows that nothing was recorded
+/// before would hold if recording did not work at all.
+#[track_caller]
+pub(crate) fn ensure_at_work(place: &Place, actor: &Actor, who: &Who) -> Outcome {
+    let path = place.path("at-work");
+    counting(STAMPED, || actor.put(&path))?;
+    ensure_by(path, who)
 }
 
 /// One key of a record as it is stored.

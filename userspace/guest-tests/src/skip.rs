@@ -479,7 +479,8 @@ fn concurrent(place: &Place) -> Outcome {
         };
         // Setting the list is a modification too, which ends in one way or another.
         let check = |((), grown): ((), Counters)| {
-            ensure_eq!(grown.get("stamped"), rounds, "stamped of {grown:?}");
+            // Without granularity, a record can be made again at release.
+            ensure!(grown.get("stamped") >= rounds, "{rounds} rounds: {grown:?}");
             ensure!(
                 grown.get("skipped.path") >= rounds && grown.get("failed") == 0,
                 "{rounds} rounds: {grown:?}"
