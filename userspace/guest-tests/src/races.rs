@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
-    actor::{Actor, words},
+    actor::{Actor, Fd, words},
     fixture::{Counters, Outcome, Place, Setting, Test, each, ensure, ensure_eq, growth},
     record::{ALICE, BOB, CAROL, DAVE, ensure_by},
 };
@@ -102,6 +102,18 @@ fn one_file(place: &Place) -> Outcome {
     ensure_by_one_of(&path)
 }
 
+/// Lets each of the crowd write through its descriptor, all at the same time, and close it when it is done.
+fn write_and_close(crowd: &[Actor], fds: &[Fd], rounds: i64) -> Outcome {
+    for (actor, fd) in crowd.iter().zip(fds) {
+        actor.begin(words!["write often", *fd, rounds])?;
+    }
+    for (actor, fd) in crowd.iter().zip(fds) {
+        ensure_eq!(actor.result_within(LONG)?, Some(Ok(rounds)), "rounds");
+        actor.close(*fd)?;
+    }
+    Ok(())
+}
+
 fn one_file_held_open(place: &Place) -> Outcome {
     let path = place.path("file");
     let crowd = crowd(1)?;
@@ -111,14 +123,7 @@ fn one_file_held_open(place: &Place) -> Outcome {
             .iter()
             .map(|actor| actor.create(&path))
             .collect::<Outcome<Vec<_>>>()?;
-        for (actor, fd) in crowd.iter().zip(&fds) {
-            actor.begin(words!["write often", *fd, rounds])?;
-        }
-        for (actor, fd) in crowd.iter().zip(&fds) {
-            ensure_eq!(actor.result_within(LONG)?, Some(Ok(rounds)), "rounds");
-            actor.close(*fd)?;
-        }
-        Ok(())
+        write_and_close(&crowd, &fds, rounds)
     })?;
     check_settled(&grown)?;
     ensure_by_one_of(&path)?;
@@ -155,14 +160,7 @@ fn one_open_file(place: &Place) -> Outcome {
             .map(|actor| actor.take(&file))
             .collect::<Outcome<Vec<_>>>()?;
         drop(file);
-        for (actor, fd) in crowd.iter().zip(&fds) {
-            actor.begin(words!["write often", *fd, rounds])?;
-        }
-        for (actor, fd) in crowd.iter().zip(&fds) {
-            ensure_eq!(actor.result_within(LONG)?, Some(Ok(rounds)), "rounds");
-            actor.close(*fd)?;
-        }
-        Ok(())
+        write_and_close(&crowd, &fds, rounds)
     })?;
     check_settled(&grown)?;
     ensure_by_one_of(&path)
