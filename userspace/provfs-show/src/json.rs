@@ -15,6 +15,7 @@ use provfs::{
     Fallback, Format, Record, Session, Time, Value,
     pure::time::{RFC3339_LEN, format_rfc3339},
 };
+use provfs_cli::json::bytes;
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeMap},
@@ -101,20 +102,6 @@ impl Serialize for File<'_> {
         let history: Vec<_> = record.history.iter().map(SessionJson).collect();
         map.serialize_entry("history", &history)?;
         map.end()
-    }
-}
-
-/// Puts a byte string into an object, under one of two names.
-fn bytes<M: SerializeMap>(
-    map: &mut M,
-    name: &'static str,
-    name_b64: &'static str,
-    value: Option<&[u8]>,
-) -> Result<(), M::Error> {
-    match value.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
-        Some(Err(bytes)) => map.serialize_entry(name_b64, &BASE64_STANDARD.encode(bytes)),
-        Some(Ok(text)) => map.serialize_entry(name, text),
-        None => map.serialize_entry(name, &()),
     }
 }
 

@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod escape;
 mod json;
 mod show;
 mod text;
@@ -19,28 +18,21 @@ use std::{
 };
 
 use clap::Parser;
+use provfs_cli::exit;
 
 use crate::{args::Args, show::Outcome};
-
-/// Some file has a record.
-const FOUND: u8 = 0;
-/// All files could be read, and none has a record.
-const NOT_FOUND: u8 = 1;
-/// Some file could not be read, or the command line was wrong (clap exits with the same code by
-/// itself).
-const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     ExitCode::from(match show::run(&args) {
-        Ok(Outcome { failed: true, .. }) => FAILED,
-        Ok(Outcome { found: true, .. }) => FOUND,
-        Ok(Outcome { .. }) => NOT_FOUND,
+        Ok(Outcome { failed: true, .. }) => exit::FAILED,
+        Ok(Outcome { found: true, .. }) => exit::OK,
+        Ok(Outcome { .. }) => exit::NOTHING,
         // Whoever reads our output has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => FOUND,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {
             complain(&error);
-            FAILED
+            exit::FAILED
         }
     })
 }

@@ -10,8 +10,9 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use provfs::{Fallback, Record, Session, Time};
+use provfs_cli::escape::write_escaped;
 
-use crate::{escape::write_escaped, show::Printer, when::Clock};
+use crate::{show::Printer, when::Clock};
 
 const PATH: Style = AnsiColor::Magenta.on_default().bold();
 const LABEL: Style = Style::new().dimmed();

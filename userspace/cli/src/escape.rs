@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 /// Writes `bytes` so that a terminal shows them and does nothing else: what is not UTF-8 as
 /// `\xNN`, control and invisible formatting characters as `\n`, `\u{202e}` and so on.
-pub(crate) fn write_escaped(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+pub fn write_escaped(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             if acts(c) {
