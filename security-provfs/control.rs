@@ -15,21 +15,28 @@ use kernel::{
 };
 
 use crate::{
+    own::Own,
     policy,
     pure::{
         environ::Kind,
+        limits::HISTORY_MAX,
         text::{
             parse_u32,
             Writer, //
         },
     },
-    status::Status, //
+    status::Status,
+    xattrs::Format, //
 };
 
-static TABLE: Table<7> = Table::new([
+static TABLE: Table<11> = Table::new([
     sysctl::entry::<Enabled>(),
     sysctl::entry::<Skip>(),
+    sysctl::entry::<RecordFormat>(),
+    sysctl::entry::<History>(),
     sysctl::entry::<Granularity>(),
+    sysctl::entry::<Protect>(),
+    sysctl::entry::<Kthreads>(),
     sysctl::entry::<EnvSession>(),
     sysctl::entry::<EnvTool>(),
     sysctl::entry::<EnvTurn>(),
@@ -39,7 +46,11 @@ static TABLE: Table<7> = Table::new([
 /// Makes all files.
 pub(crate) fn register() -> Result {
     TABLE.register(c"provfs")?;
-    Directory::create(c"provfs")?.create_file::<Status>(c"status", 0o444)
+
+    let directory = Directory::create(c"provfs")?;
+    directory.create_file::<Status>(c"status", 0o444)?;
+    // Everybody may ask who they are, and say so.
+    directory.create_writable_file::<Own>(c"self", 0o666)
 }
 
 /// The text of a number.
@@ -60,18 +71,71 @@ fn parse_number(text: &[u8], max: u32) -> Result<u32> {
         .ok_or(EINVAL)
 }
 
-/// `enabled`: 0 stops stamping at once.
-struct Enabled;
+/// Defines a setting that is 0 or 1.
+macro_rules! switches {
+    ($($(#[$doc:meta])* $type:ident = $name:literal, $get:path, $set:path;)*) => {$(
+        $(#[$doc])*
+        struct $type;
 
-impl Sysctl for Enabled {
-    const NAME: &'static CStr = c"enabled";
+        impl Sysctl for $type {
+            const NAME: &'static CStr = $name;
+
+            fn show() -> Result<KVec<u8>> {
+                number(u32::from($get()))
+            }
+
+            fn store(text: &[u8]) -> Result {
+                $set(parse_number(text, 1)? != 0);
+                Ok(())
+            }
+        }
+    )*};
+}
+
+switches! {
+    /// `enabled`: 0 stops stamping at once.
+    Enabled = c"enabled", policy::is_enabled, policy::set_enabled;
+    /// `protect`: with 1, nobody but the kernel and the administrator changes records.
+    Protect = c"protect", policy::is_protecting, policy::set_protecting;
+    /// `kthreads`: with 1, what threads of the kernel write is recorded, too.
+    Kthreads = c"kthreads", policy::records_kthreads, policy::set_records_kthreads;
+}
+
+/// `format`: how records are stored.
+struct RecordFormat;
+
+impl Sysctl for RecordFormat {
+    const NAME: &'static CStr = c"format";
 
     fn show() -> Result<KVec<u8>> {
-        number(u32::from(policy::is_enabled()))
+        let mut text = KVec::new();
+        text.extend_from_slice(policy::format().name().as_bytes(), GFP_KERNEL)?;
+        Ok(text)
     }
 
     fn store(text: &[u8]) -> Result {
-        policy::set_enabled(parse_number(text, 1)? != 0);
+        let name = text.trim_ascii();
+        let format = Format::ALL
+            .into_iter()
+            .find(|format| format.name().as_bytes() == name);
+        policy::set_format(format.ok_or(EINVAL)?);
+        Ok(())
+    }
+}
+
+/// `history`: how many sessions a history has at most.
+struct History;
+
+impl Sysctl for History {
+    const NAME: &'static CStr = c"history";
+
+    fn show() -> Result<KVec<u8>> {
+        number(policy::history())
+    }
+
+    fn store(text: &[u8]) -> Result {
+        // CAST: It is a small number.
+        policy::set_history(parse_number(text, HISTORY_MAX as u32)?);
         Ok(())
     }
 }

@@ -2,28 +2,37 @@
 
 //! What the kernel tells us: one line for each hook, and nothing else.
 //!
-//! Every hook allows what is asked. See [`Lsm`] for what holds when each of them is called.
+//! Every hook allows what is asked, but for what the administrator has protected and what is locked
+//! to a session. See [`Lsm`] for what holds when each of them is called.
 
 use kernel::{
     binprm::Binprm,
     fs::{
+        super_block::FreezeGuard,
         Dentry,
         LocalFile,
+        Path,
         SuperBlock, //
     },
+    ioctl::_IOWR,
     lsm::{
         Access,
-        Lsm, //
+        Lsm,
+        Mapping,
+        RenameFlags, //
     },
     prelude::*,
+    uapi::file_dedupe_range, //
 };
 
 use crate::{
     control,
     identity,
+    past,
     policy,
     record,
     state::{
+        self,
         FileState,
         InodeState,
         SuperBlockState,
@@ -32,6 +41,9 @@ use crate::{
     Context,
     Provfs, //
 };
+
+/// The command of `ioctl(2)` that deduplicates.
+const FIDEDUPERANGE: u32 = _IOWR::<file_dedupe_range>(0x94, 54);
 
 #[vtable]
 impl Lsm for Provfs {
@@ -61,6 +73,10 @@ impl Lsm for Provfs {
         Ok(())
     }
 
+    fn ptrace_access_check(tracer: &TaskState, child: &TaskState, attach: bool) -> Result {
+        identity::may_control(tracer, child, attach)
+    }
+
     fn task_fix_setuid(cx: &Context<'_>) -> Result {
         identity::user_changed(cx);
         Ok(())
@@ -69,6 +85,8 @@ impl Lsm for Provfs {
     fn file_open(cx: &Context<'_>, file: &LocalFile) -> Result {
         if file.was_created() || file.is_unnamed() {
             record::created(cx, file);
+        } else if file.is_truncating() {
+            record::opening_truncated(file);
         }
         Ok(())
     }
@@ -81,10 +99,87 @@ impl Lsm for Provfs {
         Ok(())
     }
 
+    fn file_ioctl(cx: &Context<'_>, _file: &LocalFile, command: u32) -> Result {
+        record::ioctl(cx, command == FIDEDUPERANGE);
+        Ok(())
+    }
+
+    fn file_truncate(cx: &Context<'_>, file: &LocalFile) -> Result {
+        record::truncating(cx, file);
+        Ok(())
+    }
+
+    fn path_truncate(cx: &Context<'_>, path: &Path, unfrozen: &FreezeGuard<'_>) -> Result {
+        record::truncating_path(cx, path, unfrozen);
+        Ok(())
+    }
+
+    fn path_mknod(cx: &Context<'_>, path: &Path, is_regular: bool) -> Result {
+        // What `open(2)` makes comes to `file_open()`.
+        if is_regular && !cx.task().is_walking_path() {
+            record::making_node(cx, path);
+        }
+        Ok(())
+    }
+
+    fn path_post_mknod(cx: &Context<'_>, dentry: &Dentry, unfrozen: &FreezeGuard<'_>) {
+        record::made_node(cx, dentry, unfrozen);
+    }
+
+    fn mmap_file(cx: &Context<'_>, file: &LocalFile, mapping: Mapping) -> Result {
+        if mapping.modifies_file() && !record::is_settled(cx, file) {
+            record::writing(cx, file);
+        }
+        Ok(())
+    }
+
+    fn mmap_backing_file(cx: &Context<'_>, backing: &LocalFile, mapping: Mapping) -> Result {
+        if mapping.modifies_file() {
+            record::mapping(cx, backing, true);
+        }
+        Ok(())
+    }
+
+    fn file_mprotect(cx: &Context<'_>, file: &LocalFile, mapping: Mapping) -> Result {
+        if mapping.modifies_file() {
+            record::mapping(cx, file, mapping.is_tracked());
+        }
+        Ok(())
+    }
+
+    fn path_rename(cx: &Context<'_>, _old: &Path, flags: RenameFlags) -> Result {
+        state::of_task(cx).set_exchanging(flags.is_exchange());
+        Ok(())
+    }
+
+    fn inode_rename(cx: &Context<'_>, old: &Dentry, new: &Dentry) -> Result {
+        past::renaming(cx, old, new);
+        Ok(())
+    }
+
+    fn inode_link(_cx: &Context<'_>, old: &Dentry) -> Result {
+        if let Some(inode) = old.inode() {
+            state::of_inode(inode).set_links();
+        }
+        Ok(())
+    }
+
     fn file_release(cx: &Context<'_>, file: &LocalFile) {
         if record::is_concerned(file) {
             record::released(cx, file);
         }
+    }
+
+    fn inode_copy_up_xattr(cx: &Context<'_>, name: &CStr) {
+        record::copying_xattr(cx, name);
+    }
+
+    fn inode_setxattr(cx: &Context<'_>, _dentry: &Dentry, name: &CStr) -> Result {
+        record::may_change_xattr(cx, name)
+    }
+
+    fn inode_removexattr(cx: &Context<'_>, _dentry: &Dentry, name: &CStr) -> Result {
+        record::may_change_xattr(cx, name)
     }
 
     fn inode_post_setxattr(cx: &Context<'_>, dentry: &Dentry, name: &CStr) {

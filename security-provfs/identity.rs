@@ -7,6 +7,11 @@
 //! anywhere. A task has the identity of its parent until it executes a program. As a session that
 //! nobody declared names the process and the user, such an identity is made anew for a child, or
 //! after a change of the user, at its first write.
+//!
+//! What a process declares comes from three places. The one that is named first goes before the
+//! others: the agent namespace that it is in, what it has written to its `self` file (see
+//! [`crate::own`]), and its environment. A *lock* fixes the session for a process and everything
+//! that it starts.
 
 use kernel::{
     alloc::{
@@ -34,7 +39,6 @@ use crate::{
     pure::{
         environ::{
             self,
-            Claim,
             Declared,
             Kind, //
         },
@@ -57,7 +61,10 @@ use crate::{
             encode_tool,
             encode_turn, //
         },
-        text::Writer,
+        text::{
+            Fit,
+            Writer, //
+        },
     },
     state::{
         self,
@@ -101,17 +108,36 @@ pub(crate) struct Identity {
     uid: u32,
     /// The name of the program as it was executed. Later changes to it are the process's own doing.
     comm: Comm,
-    /// Whether the session is declared, and the same for all processes therefore.
-    declared: bool,
+    /// The agent namespace that the session is the ID of.
+    agent: Option<AgentId>,
+    /// Which fields are declared. A declared session is the same for all processes.
+    declared: Fields,
+    /// Which of them through the `self` file, so that no program that is executed changes them.
+    pinned: Fields,
     /// The stored forms of all fields, one behind the other.
     text: KVec<u8>,
     /// Where in `text` each of them ends. An empty field is absent.
     ends: [u16; Field::COUNT],
 }
 
+/// ID of an agent namespace.
+type AgentId = [u8; 16];
+
+/// The agent namespace that the current task is in, unless it is the initial one.
+fn agent(cx: &Context<'_>) -> Option<AgentId> {
+    #[cfg(CONFIG_AGENT_NS)]
+    let id = cx.task().agent_session();
+    #[cfg(not(CONFIG_AGENT_NS))]
+    let id = {
+        let _ = cx;
+        None
+    };
+    id
+}
+
 /// The fields of [`Identity::text`], in their order.
-#[derive(Clone, Copy)]
-enum Field {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
     Session,
     Tool,
     Turn,
@@ -124,6 +150,38 @@ enum Field {
 
 impl Field {
     const COUNT: usize = 6;
+
+    /// Those that can be declared.
+    pub(crate) const DECLARED: [Field; 4] =
+        [Field::Session, Field::Tool, Field::Turn, Field::Intent];
+
+    /// The name by which a field is declared.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Field::Session => "session",
+            Field::Tool => "tool",
+            Field::Turn => "turn",
+            Field::Intent => "intent",
+            Field::EnvName | Field::EnvValue => "env",
+        }
+    }
+}
+
+/// A set of fields.
+#[derive(Clone, Copy, Default)]
+struct Fields(u8);
+
+impl Fields {
+    fn has(self, field: Field) -> bool {
+        // CAST: The enum has no fields.
+        self.0 & 1 << field as u8 != 0
+    }
+
+    fn set(&mut self, field: Field, on: bool) {
+        // CAST: The enum has no fields.
+        let bit = 1 << field as u8;
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
 }
 
 /// Room for the stored forms of all fields.
@@ -150,6 +208,21 @@ impl Identity {
         Some(self.field(Field::Intent)).filter(|intent| !intent.is_empty())
     }
 
+    /// The length of all fields together, as they are stored.
+    pub(crate) fn stored_len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// A field as it is stored, if it was declared.
+    pub(crate) fn declared(&self, field: Field) -> Option<&[u8]> {
+        self.declared.has(field).then(|| self.field(field))
+    }
+
+    /// The process, in the initial pid name space.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The name of the program.
     pub(crate) fn comm(&self) -> &[u8] {
         comm_bytes(&self.comm)
@@ -170,9 +243,11 @@ impl Identity {
             .unwrap_or_default()
     }
 
-    /// Whether the identity describes a process of this number that acts for this user.
-    fn describes(&self, pid: u32, uid: u32) -> bool {
-        self.uid == uid && (self.declared || self.pid == pid)
+    /// Whether the identity describes a process.
+    fn describes(&self, process: &Process) -> bool {
+        self.uid == process.uid
+            && self.agent == process.agent
+            && (self.declared.has(Field::Session) || self.pid == process.pid)
     }
 }
 
@@ -180,6 +255,7 @@ impl Identity {
 struct Process {
     pid: u32,
     uid: u32,
+    agent: Option<AgentId>,
 }
 
 impl Process {
@@ -188,6 +264,7 @@ impl Process {
             // CAST: Numbers of live processes are positive.
             pid: cx.task().group_leader().pid() as u32,
             uid: cx.task().uid().into_init_ns(),
+            agent: agent(cx),
         }
     }
 }
@@ -207,20 +284,50 @@ impl Scratch {
     }
 }
 
+/// What a process declares for a field.
+#[derive(Clone, Copy, Default)]
+enum Claim<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// This, which is to be encoded.
+    Raw(&'a [u8]),
+    /// The same as before, which is stored already.
+    Stored(&'a [u8]),
+}
+
+impl<'a> Claim<'a> {
+    fn is_some(self) -> bool {
+        !matches!(self, Claim::None)
+    }
+
+    /// What an identity has in a field.
+    fn kept(old: &'a Identity, field: Field) -> Self {
+        old.declared(field).map_or(Claim::None, Claim::Stored)
+    }
+}
+
 /// What a process declares, for each field.
+#[derive(Clone, Copy, Default)]
 struct Claims<'a> {
-    session: Option<&'a [u8]>,
-    tool: Option<&'a [u8]>,
-    turn: Option<&'a [u8]>,
-    intent: Option<&'a [u8]>,
+    session: Claim<'a>,
+    tool: Claim<'a>,
+    turn: Claim<'a>,
+    intent: Claim<'a>,
     /// The variable that a fallback session shows, name and value.
     env: Option<(&'a [u8], &'a [u8])>,
+    /// Which of the fields no program that is executed changes.
+    pinned: Fields,
 }
 
 impl<'a> Claims<'a> {
     /// What was found in an environment.
-    fn from_declared(declared: &'a Declared) -> Self {
-        let claim = |kind| declared.get(kind).map(|claim: Claim<'a>| claim.value);
+    fn from_environment(found: &'a Declared) -> Self {
+        let claim = |kind| {
+            found
+                .get(kind)
+                .map_or(Claim::None, |found| Claim::Raw(found.value))
+        };
         Claims {
             session: claim(Kind::Session),
             tool: claim(Kind::Tool),
@@ -228,8 +335,43 @@ impl<'a> Claims<'a> {
             intent: claim(Kind::Intent),
             env: [Kind::Tool, Kind::Turn, Kind::Intent]
                 .into_iter()
-                .find_map(|kind| declared.get(kind))
-                .map(|claim| (claim.name, claim.value)),
+                .find_map(|kind| found.get(kind))
+                .map(|found| (found.name, found.value)),
+            pinned: Fields::default(),
+        }
+    }
+
+    /// What an identity declares.
+    fn from_identity(old: &'a Identity) -> Self {
+        let env = (old.field(Field::EnvName), old.field(Field::EnvValue));
+        let mut claims = Claims {
+            env: Some(env).filter(|(name, _)| !name.is_empty()),
+            pinned: old.pinned,
+            ..Claims::default()
+        };
+        for field in Field::DECLARED {
+            claims.put(field, Claim::kept(old, field));
+        }
+        claims
+    }
+
+    fn put(&mut self, field: Field, claim: Claim<'a>) {
+        match field {
+            Field::Session => self.session = claim,
+            Field::Tool => self.tool = claim,
+            Field::Turn => self.turn = claim,
+            Field::Intent => self.intent = claim,
+            Field::EnvName | Field::EnvValue => {}
+        }
+    }
+
+    /// Keeps what an earlier program has declared for good.
+    fn keep_pinned(&mut self, old: &'a Identity) {
+        self.pinned = old.pinned;
+        for field in Field::DECLARED {
+            if old.pinned.has(field) {
+                self.put(field, Claim::kept(old, field));
+            }
         }
     }
 }
@@ -238,12 +380,17 @@ impl<'a> Claims<'a> {
 pub(crate) fn executed(cx: &Context<'_>, program: &Binprm) {
     let task = state::of_task(cx);
     task.set_known(0);
+    drop(task.past.take());
 
     let identity = of_program(cx, program);
     if identity.is_err() {
+        status::count(Counter::IdentityFailed);
+        if task.lock() != 0 {
+            // The session at least is right.
+            return;
+        }
         // What the old program declared does not count for the new one. At its first write, an
         // identity is made without any claims.
-        status::count(Counter::IdentityFailed);
     }
     task.identity.swap(identity.ok());
 }
@@ -263,18 +410,86 @@ fn of_program(cx: &Context<'_>, program: &Binprm) -> Result<Arc<Identity>> {
         )
     })?;
 
-    let comm = cx.task().comm();
-    build(cx, &comm, &Claims::from_declared(&declared), &mut scratch)
+    let old = current(cx);
+    let mut claims = Claims::from_environment(&declared);
+    if let Some(old) = &old {
+        claims.keep_pinned(old);
+    }
+    if state::of_task(cx).lock() != 0 {
+        claims.session = old
+            .as_ref()
+            .map_or(Claim::None, |old| Claim::kept(old, Field::Session));
+    }
+    build(cx, &cx.task().comm(), &claims, &mut scratch)
 }
 
 /// A new task is made: it is who its parent is.
 pub(crate) fn inherit(cx: &Context<'_>, child: &mut TaskState) {
     child.identity.swap(current(cx));
+    child.set_lock(state::of_task(cx).lock());
+}
+
+/// Whether a task may inspect another one, or control it. Fails with `EPERM` if a lock forbids it:
+/// what it made the other one do would be recorded as that one's work.
+pub(crate) fn may_control(tracer: &TaskState, child: &TaskState, attach: bool) -> Result {
+    if attach && tracer.lock() != 0 && tracer.lock() != child.lock() {
+        return Err(EPERM);
+    }
+    Ok(())
 }
 
 /// The current task changes its user: what was known about it has to be found out again.
 pub(crate) fn user_changed(cx: &Context<'_>) {
     state::of_task(cx).set_known(0);
+}
+
+/// What the current task declares about itself: a value for each field, an empty one to take it
+/// back.
+pub(crate) type Declaration<'a> = [Option<&'a [u8]>; Field::DECLARED.len()];
+
+/// The current task declares who it is, and whether that is to be the last word about its session.
+///
+/// Fails, and changes nothing, with `EPERM` if that word was spoken, with `EBUSY` if a process with
+/// several threads is to be locked, and with `ENOMEM`.
+pub(crate) fn declare(cx: &Context<'_>, declaration: &Declaration<'_>, lock: bool) -> Result {
+    let task = state::of_task(cx);
+    let [session, ..] = declaration;
+    if session.is_some() && task.lock() != 0 {
+        return Err(EPERM);
+    }
+    if lock && task.lock() == 0 && !cx.task().is_only_thread() {
+        return Err(EBUSY);
+    }
+
+    let old = of_writer(cx)?;
+    let mut claims = Claims::from_identity(&old);
+    for (field, value) in Field::DECLARED.into_iter().zip(declaration) {
+        if let Some(value) = value {
+            let is_pinned = !value.is_empty();
+            claims.put(
+                field,
+                if is_pinned {
+                    Claim::Raw(value)
+                } else {
+                    Claim::None
+                },
+            );
+            claims.pinned.set(field, is_pinned);
+        }
+    }
+    let identity = build(cx, &old.comm, &claims, &mut Scratch::new()?)?;
+
+    task.set_known(identity.id);
+    task.identity.swap(Some(identity));
+    if lock && task.lock() == 0 {
+        task.set_lock(state::next_id());
+    }
+    Ok(())
+}
+
+/// Whether the session of the current task is fixed.
+pub(crate) fn is_locked(cx: &Context<'_>) -> bool {
+    state::of_task(cx).lock() != 0
 }
 
 /// The identity that the current task has, whether it still describes it or not.
@@ -295,10 +510,7 @@ pub(crate) fn of_writer(cx: &Context<'_>) -> Result<Arc<Identity>> {
     let process = Process::current(cx);
 
     let old = current(cx);
-    if let Some(identity) = old
-        .as_ref()
-        .filter(|identity| identity.describes(process.pid, process.uid))
-    {
+    if let Some(identity) = old.as_ref().filter(|identity| identity.describes(&process)) {
         task.set_known(identity.id);
         return Ok(identity.clone());
     }
@@ -316,46 +528,14 @@ fn renewed(cx: &Context<'_>, old: Option<&Identity>) -> Result<Arc<Identity>> {
 
     let Some(old) = old else {
         let comm = cx.task().group_leader().comm();
-        let none = Claims {
-            session: None,
-            tool: None,
-            turn: None,
-            intent: None,
-            env: None,
-        };
-        return build(cx, &comm, &none, &mut scratch);
+        return build(cx, &comm, &Claims::default(), &mut scratch);
     };
-
-    // The fields are stored, and so must not be encoded again.
-    if old.declared {
-        return copied(cx, old);
+    let mut claims = Claims::from_identity(old);
+    if old.agent.is_some() && !is_locked(cx) {
+        // It was the session of a namespace, which the process may have left.
+        claims.session = Claim::None;
     }
-    let env = Some((old.field(Field::EnvName), old.field(Field::EnvValue)));
-    let env = env.filter(|(name, _)| !name.is_empty());
-    let fallback = fallback_session(cx, &old.comm, env, &mut scratch.window, &mut scratch.text)?;
-
-    let fields = [
-        fallback,
-        old.field(Field::Tool),
-        old.field(Field::Turn),
-        old.field(Field::Intent),
-        old.field(Field::EnvName),
-        old.field(Field::EnvValue),
-    ];
-    assemble(cx, old.comm, false, &fields)
-}
-
-/// Makes an identity for the process that the current task belongs to, with the same stored fields.
-fn copied(cx: &Context<'_>, old: &Identity) -> Result<Arc<Identity>> {
-    let fields = [
-        old.field(Field::Session),
-        old.field(Field::Tool),
-        old.field(Field::Turn),
-        old.field(Field::Intent),
-        old.field(Field::EnvName),
-        old.field(Field::EnvValue),
-    ];
-    assemble(cx, old.comm, old.declared, &fields)
+    build(cx, &old.comm, &claims, &mut scratch)
 }
 
 /// Makes an identity for the process that the current task belongs to.
@@ -370,43 +550,74 @@ fn build(
     let (tool_buf, rest) = rest.split_at_mut_checked(TOOL_MAX).ok_or(EINVAL)?;
     let (turn_buf, intent_buf) = rest.split_at_mut_checked(TURN_MAX).ok_or(EINVAL)?;
 
-    let session = match claims.session {
-        Some(session) => {
+    let process = Process::current(cx);
+    let session = match (process.agent, claims.session) {
+        (Some(agent), _) if !is_locked(cx) => {
+            let mut out = Writer::new(session_buf);
+            out.push_hex(&agent).map_err(|_| EINVAL)?;
+            out.into_bytes()
+        }
+        (_, Claim::Raw(session)) => {
             let mut out = Writer::new(session_buf);
             encode_declared_session(session, &mut out);
             out.into_bytes()
         }
-        None => fallback_session(cx, comm, claims.env, window, session_buf)?,
+        (_, Claim::Stored(session)) => session,
+        (_, Claim::None) => fallback_session(cx, comm, claims.env, window, session_buf)?,
+    };
+    let tool = match claims.tool {
+        Claim::Stored(tool) => tool,
+        Claim::Raw(tool) => encoded(encode_tool, tool, tool_buf),
+        Claim::None => encoded(encode_tool, comm_bytes(comm), tool_buf),
+    };
+    let turn = match claims.turn {
+        Claim::Stored(turn) => turn,
+        Claim::Raw(turn) => encoded(encode_turn, turn, turn_buf),
+        Claim::None => &[],
+    };
+    let intent = match claims.intent {
+        Claim::Stored(intent) => intent,
+        Claim::Raw(intent) => encoded(encode_intent, intent, intent_buf),
+        Claim::None => &[],
     };
 
-    let mut tool = Writer::new(tool_buf);
-    encode_tool(claims.tool.unwrap_or(comm_bytes(comm)), &mut tool);
-    let mut turn = Writer::new(turn_buf);
-    encode_turn(claims.turn.unwrap_or_default(), &mut turn);
-    let mut intent = Writer::new(intent_buf);
-    encode_intent(claims.intent.unwrap_or_default(), &mut intent);
+    let mut declared = Fields::default();
+    let is_agent = process.agent.is_some() && !is_locked(cx);
+    declared.set(Field::Session, is_agent || claims.session.is_some());
+    declared.set(Field::Tool, claims.tool.is_some());
+    declared.set(Field::Turn, claims.turn.is_some());
+    declared.set(Field::Intent, claims.intent.is_some());
 
     let (env_name, env_value) = claims.env.unwrap_or_default();
-    let fields = [
-        session,
-        tool.into_bytes(),
-        turn.into_bytes(),
-        intent.into_bytes(),
-        env_name,
-        env_value,
-    ];
-    assemble(cx, *comm, claims.session.is_some(), &fields)
+    let fields = [session, tool, turn, intent, env_name, env_value];
+    let (text, ends) = join(&fields)?;
+    let identity = Identity {
+        id: state::next_id(),
+        pid: process.pid,
+        uid: process.uid,
+        comm: *comm,
+        agent: process.agent,
+        declared,
+        pinned: claims.pinned,
+        text,
+        ends,
+    };
+    Ok(Arc::new(identity, quietly())?)
 }
 
-/// Puts the stored fields together.
-fn assemble(
-    cx: &Context<'_>,
-    comm: Comm,
-    declared: bool,
-    fields: &[&[u8]; Field::COUNT],
-) -> Result<Arc<Identity>> {
-    let Process { pid, uid } = Process::current(cx);
+/// The stored form of a value.
+fn encoded<'b>(
+    encode: fn(&[u8], &mut Writer<'_>) -> Fit,
+    value: &[u8],
+    buf: &'b mut [u8],
+) -> &'b [u8] {
+    let mut out = Writer::new(buf);
+    encode(value, &mut out);
+    out.into_bytes()
+}
 
+/// Puts the stored fields together: all of them in one text, and where each of them ends.
+fn join(fields: &[&[u8]; Field::COUNT]) -> Result<(KVec<u8>, [u16; Field::COUNT])> {
     let length = fields.iter().map(|field| field.len()).sum();
     let mut text = KVec::with_capacity(length, quietly())?;
     let mut ends = [0; Field::COUNT];
@@ -414,17 +625,7 @@ fn assemble(
         text.extend_from_slice(field, quietly())?;
         *end = u16::try_from(text.len()).map_err(|_| EINVAL)?;
     }
-
-    let identity = Identity {
-        id: state::next_id(),
-        pid,
-        uid,
-        comm,
-        declared,
-        text,
-        ends,
-    };
-    Ok(Arc::new(identity, quietly())?)
+    Ok((text, ends))
 }
 
 /// Writes the session of a process that declares none to `out`.
@@ -435,7 +636,7 @@ fn fallback_session<'b>(
     window: &mut KVec<u8>,
     out: &'b mut [u8],
 ) -> Result<&'b [u8]> {
-    let Process { pid, uid } = Process::current(cx);
+    let Process { pid, uid, .. } = Process::current(cx);
 
     let mut comms = [[0; 16]; CHAIN_MAX];
     let ancestors = chain(cx.task(), comm, &mut comms);

@@ -5,8 +5,8 @@
 //! A decision costs a path, and a comparison with each rule; so the last one is kept in the inode,
 //! together with everything that it depends on: the generation of the rules, the names of all
 //! objects (every rename anywhere changes them), the mount and the name that the file was opened
-//! under. It is not kept where it could not be right for everybody: for an inode with several
-//! names, and with rules that look at the writer.
+//! under. It is not kept where it could not be right for everybody: for an inode that has or had
+//! several names, and with rules that look at the writer.
 
 use kernel::{
     alloc::{
@@ -20,7 +20,8 @@ use kernel::{
     fs::{
         dentry::rename_sequence,
         Inode,
-        Path, //
+        Path,
+        SuperBlock, //
     },
     prelude::*,
     str::CStr,
@@ -61,8 +62,10 @@ use crate::{
             SkipError,
             Verdict, //
         },
+        text::Writer,
     },
-    state, //
+    state,
+    xattrs::Format, //
 };
 
 /// Running out of memory is counted, and not worth a message.
@@ -75,6 +78,18 @@ static ENABLED: Atomic<u32> = Atomic::new(1);
 
 /// How old a record of the same identity may get before it is renewed, in milliseconds.
 static GRANULARITY_MS: Atomic<u32> = Atomic::new(1000);
+
+/// How records are stored: whether in one attribute.
+static PACKED: Atomic<u32> = Atomic::new(0);
+
+/// How many sessions a history has at most.
+static HISTORY: Atomic<u32> = Atomic::new(5);
+
+/// Whether nobody but the kernel changes records.
+static PROTECT: Atomic<u32> = Atomic::new(0);
+
+/// Whether what threads of the kernel write is recorded.
+static KTHREADS: Atomic<u32> = Atomic::new(0);
 
 /// Changes with everything that decisions depend on.
 static GENERATION: Atomic<u32> = Atomic::new(0);
@@ -155,6 +170,51 @@ pub(crate) fn granularity() -> i64 {
 /// Sets how old a record of the same identity may get before it is renewed.
 pub(crate) fn set_granularity_ms(granularity: u32) {
     GRANULARITY_MS.store(granularity, Relaxed);
+}
+
+/// How records are stored.
+pub(crate) fn format() -> Format {
+    if PACKED.load(Relaxed) != 0 {
+        Format::Packed
+    } else {
+        Format::Keys
+    }
+}
+
+/// Sets how records are stored from now on.
+pub(crate) fn set_format(format: Format) {
+    PACKED.store(u32::from(format == Format::Packed), Relaxed);
+}
+
+/// How many sessions a history has at most.
+pub(crate) fn history() -> u32 {
+    HISTORY.load(Relaxed)
+}
+
+/// Sets how many sessions a history has at most.
+pub(crate) fn set_history(limit: u32) {
+    HISTORY.store(limit, Relaxed);
+}
+
+/// Whether nobody but the kernel changes records.
+pub(crate) fn is_protecting() -> bool {
+    PROTECT.load(Relaxed) != 0
+}
+
+/// Sets whether nobody but the kernel changes records.
+pub(crate) fn set_protecting(protecting: bool) {
+    PROTECT.store(u32::from(protecting), Relaxed);
+}
+
+/// Whether what threads of the kernel write is recorded.
+pub(crate) fn records_kthreads() -> bool {
+    KTHREADS.load(Relaxed) != 0
+}
+
+/// Sets whether what threads of the kernel write is recorded.
+pub(crate) fn set_records_kthreads(recorded: bool) {
+    KTHREADS.store(u32::from(recorded), Relaxed);
+    changed();
 }
 
 /// The generation of the settings that decisions depend on.
@@ -262,41 +322,93 @@ pub(crate) type Skipped = Option<RuleKind>;
 ///
 /// Fails with `ENOMEM` only.
 pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Skipped> {
-    let (needs_path, depends_on_writer) = {
-        let guard = rcu::read_lock();
-        match SKIP.load(&guard) {
-            Some(list) => (list.needs_path, list.depends_on_writer),
-            None => return Ok(None),
-        }
+    let Some(needs) = needs() else {
+        return Ok(None);
     };
 
-    let kept = &state::of_inode(inode).verdict;
-    let key = (!depends_on_writer && inode.link_count() <= 1)
+    let inode_state = state::of_inode(inode);
+    let kept = &inode_state.verdict;
+    let key = (!needs.writer && inode.link_count() <= 1 && !inode_state.has_links())
         .then(|| Key::new(path))
         .flatten();
     if let Some(skipped) = key.and_then(|key| key.recall(kept.load(Relaxed))) {
         return Ok(skipped);
     }
 
-    let fs_type = inode.super_block().type_name();
-    let verdict = if needs_path {
-        with_path(path, |path| judge(path, fs_type, writer))?
-    } else {
-        judge(None, fs_type, writer)
-    };
-    let skipped = verdict.kind.filter(|_| verdict.skip);
-
+    let skipped = judge(path, inode.super_block(), writer, needs)?;
     if let Some(key) = key {
         kept.store(key.remember(skipped), Relaxed);
     }
     Ok(skipped)
 }
 
+/// Decides the same about a file that is yet to be made under this name.
+///
+/// Fails with `ENOMEM` only.
+pub(crate) fn decide_new(
+    path: &Path,
+    super_block: &SuperBlock,
+    writer: &Identity,
+) -> Result<Skipped> {
+    needs().map_or(Ok(None), |needs| judge(path, super_block, writer, needs))
+}
+
+/// What the rules look at.
+#[derive(Clone, Copy)]
+struct Needs {
+    path: bool,
+    writer: bool,
+}
+
+fn needs() -> Option<Needs> {
+    let guard = rcu::read_lock();
+    SKIP.load(&guard).map(|list| Needs {
+        path: list.needs_path,
+        writer: list.depends_on_writer,
+    })
+}
+
 /// Asks the rules that are in force now.
-fn judge(path: Option<&[u8]>, fs_type: &CStr, writer: &Identity) -> Verdict {
+fn judge(
+    path: &Path,
+    super_block: &SuperBlock,
+    writer: &Identity,
+    needs: Needs,
+) -> Result<Skipped> {
+    let mut name = [0; FS_NAME_MAX];
+    let fs_type = fs_name(super_block, &mut name);
+    let verdict = if needs.path {
+        with_path(path, |path| ask(path, fs_type, writer))?
+    } else {
+        ask(None, fs_type, writer)
+    };
+    Ok(verdict.kind.filter(|_| verdict.skip))
+}
+
+/// Longest name of a type of file system; what is longer is cut.
+const FS_NAME_MAX: usize = 64;
+
+/// The type of a file system as `/proc/mounts` has it: `fuse.sshfs`.
+fn fs_name<'a>(super_block: &'a SuperBlock, buf: &'a mut [u8; FS_NAME_MAX]) -> &'a [u8] {
+    let fs_type = super_block.type_name().to_bytes();
+    let Some(subtype) = super_block.subtype().map(CStr::to_bytes) else {
+        return fs_type;
+    };
+    let mut out = Writer::new(buf);
+    match out
+        .push(fs_type)
+        .and_then(|()| out.push(b"."))
+        .and_then(|()| out.push(subtype))
+    {
+        Ok(()) => out.into_bytes(),
+        Err(_) => fs_type,
+    }
+}
+
+fn ask(path: Option<&[u8]>, fs_type: &[u8], writer: &Identity) -> Verdict {
     let facts = Facts {
         path,
-        fs_type: fs_type.to_bytes(),
+        fs_type,
         comm: writer.comm(),
         uid: writer.uid(),
     };

@@ -24,13 +24,16 @@
 
 mod hooks;
 mod identity;
+mod past;
 mod policy;
 mod pure;
 mod record;
 mod stamp;
 mod state;
+mod xattrs;
 
 mod control;
+mod own;
 mod status;
 
 kernel::define_lsm! {

@@ -4,6 +4,7 @@
 
 use kernel::{
     fs::{
+        super_block::FreezeGuard,
         Dentry,
         LocalFile,
         Path,
@@ -11,7 +12,10 @@ use kernel::{
     },
     prelude::*,
     str::CStr,
-    sync::Arc,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
     time::{
         Instant,
         RealTime, //
@@ -23,6 +27,10 @@ use crate::{
         self,
         Identity, //
     },
+    past::{
+        self,
+        Past, //
+    },
     policy,
     pure::{
         due::{
@@ -31,9 +39,11 @@ use crate::{
             OnRelease,
             OnWrite,
             Release,
+            Settled,
             Write, //
         },
         record::PACKED,
+        skip::RuleKind,
     },
     stamp::{
         Stamp,
@@ -43,7 +53,8 @@ use crate::{
     state::{
         self,
         Epoch,
-        FileState, //
+        FileState,
+        NOBODY, //
     },
     status::{
         self,
@@ -77,29 +88,244 @@ fn is_ours(file: &LocalFile) -> bool {
         && !file.path().mount().is_internal()
 }
 
+/// Who is about to modify a file.
+enum Writer {
+    /// Somebody who is to be named.
+    Named(Arc<Identity>),
+    /// A thread of the kernel, which is not.
+    Kernel,
+}
+
+/// Finds out who is about to modify a file. Fails with `ENOMEM` only.
+fn writer(cx: &Context<'_>) -> Result<Writer> {
+    if cx.task().is_kernel_thread() && !policy::records_kthreads() {
+        state::of_task(cx).set_known(NOBODY);
+        return Ok(Writer::Kernel);
+    }
+    identity::of_writer(cx).map(Writer::Named)
+}
+
 /// A task is about to write to a file.
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
-    // Deduplication asks for permission to write to files that are not open for it, and leaves
-    // their contents alone.
-    if !file.is_writable() || !is_ours(file) || !policy::is_enabled() {
-        return;
+    let task = state::of_task(cx);
+    // Deduplication asks for permission to write, and leaves the contents alone.
+    let is_write = !task.has_deduplicated() || {
+        // CAST: Only compared with itself.
+        let system_call = cx.task().system_call() as u32;
+        !task.is_deduplicating(system_call)
+    };
+    if is_write && file.is_writable() {
+        modifying(cx, file, Wait::Never);
     }
-    if state::of_task(cx).is_stamping() {
+}
+
+/// A task is about to do an `ioctl(2)`, by which files can be deduplicated.
+pub(crate) fn ioctl(cx: &Context<'_>, deduplicates: bool) {
+    let task = state::of_task(cx);
+    if deduplicates {
+        // CAST: Only compared with itself.
+        task.set_deduplicating(Some(cx.task().system_call() as u32));
+    } else if task.has_deduplicated() {
+        task.set_deduplicating(None);
+    }
+}
+
+/// A task is about to modify an open file.
+fn modifying(cx: &Context<'_>, file: &LocalFile, wait: Wait<'_>) {
+    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }
 
     // What is decided from here on holds for this epoch.
     let epoch = Epoch::begin();
-    match identity::of_writer(cx) {
-        Ok(writer) => {
-            if modified(cx, file, &writer) {
-                state::of_file(file).set(epoch.token(writer.id));
+    let file_state = state::of_file(file);
+    match writer(cx) {
+        Ok(Writer::Named(writer)) => {
+            if modified(cx, file, &writer, wait) {
+                file_state.set(epoch.token(writer.id));
             }
+        }
+        Ok(Writer::Kernel) => {
+            let generation = policy::generation();
+            if file_state.settled(NOBODY, generation) == Settled::Nothing {
+                status::count(Counter::Modifications);
+                status::count(Counter::SkippedKthread);
+                file_state.settle(NOBODY, generation, false);
+            }
+            file_state.set(epoch.token(NOBODY));
         }
         Err(error) => {
             status::count(Counter::Modifications);
             status::count_failed(error);
         }
+    }
+}
+
+/// A task is about to truncate an open file.
+pub(crate) fn truncating(cx: &Context<'_>, file: &LocalFile) {
+    if state::of_file(file).take_truncating() {
+        // `open(O_TRUNC)`: somebody else may be about to write, to whom the file is handed. If not,
+        // the release pays.
+        owe(cx, file);
+    } else if !is_settled(cx, file) {
+        modifying(cx, file, Wait::ForInode);
+    }
+}
+
+/// Notes a modification by the current task, to be stamped by the next write or at release.
+fn owe(cx: &Context<'_>, file: &LocalFile) {
+    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
+        return;
+    }
+
+    status::count(Counter::Modifications);
+    match writer(cx) {
+        Ok(Writer::Named(writer)) => {
+            let file_state = state::of_file(file);
+            let id = writer.id;
+            file_state.writer.swap(Some(writer));
+            file_state.set_written();
+            let before = file_state.set_owed(id, now());
+            status::count(before.map_or(Counter::Owed, |_| Counter::Superseded));
+        }
+        Ok(Writer::Kernel) => status::count(Counter::SkippedKthread),
+        Err(error) => status::count_failed(error),
+    }
+}
+
+/// A task is about to truncate a file by name.
+pub(crate) fn truncating_path(cx: &Context<'_>, path: &Path, unfrozen: &FreezeGuard<'_>) {
+    let Some(inode) = path.dentry().inode() else {
+        return;
+    };
+    if inode.is_private()
+        || path.mount().is_internal()
+        || !policy::is_enabled()
+        || state::of_task(cx).is_stamping()
+    {
+        return;
+    }
+
+    status::count(Counter::Modifications);
+    let outcome = match writer(cx) {
+        Ok(Writer::Named(writer)) => {
+            let now = now();
+            let due = on_write(&Write {
+                settled: Settled::Nothing,
+                last: state::of_inode(inode).last(writer.id, now),
+                granularity: policy::granularity(),
+            });
+            let stamp = Stamp {
+                identity: &writer,
+                time: now,
+                is_first: false,
+                past: None,
+            };
+            let unchanged = due == OnWrite::Unchanged;
+            attempt(
+                cx,
+                path,
+                &stamp,
+                unchanged,
+                Wait::ForInodeUnfrozen(unfrozen),
+            )
+        }
+        Ok(Writer::Kernel) => Outcome::Skipped(Counter::SkippedKthread),
+        Err(error) => Outcome::Failed(error),
+    };
+    count_outcome(&outcome);
+}
+
+/// [`TaskState::node`]: there is no decision.
+///
+/// [`TaskState::node`]: crate::state::TaskState::node
+const UNDECIDED: u32 = 0;
+
+/// The same: record it.
+const RECORD: u32 = 1;
+
+/// The same: skip it, because of the kind of rule with the index that is added.
+const SKIP: u32 = 2;
+
+/// A task is about to make a regular file by `mknod(2)`: decides whether to record it, as long as
+/// its path is at hand.
+pub(crate) fn making_node(cx: &Context<'_>, path: &Path) {
+    let task = state::of_task(cx);
+    if !policy::is_enabled() || task.is_stamping() {
+        return;
+    }
+
+    let decision = match writer(cx) {
+        Ok(Writer::Named(writer)) => policy::decide_new(path, path.dentry().super_block(), &writer),
+        Ok(Writer::Kernel) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let node = match decision {
+        Ok(None) => RECORD,
+        // CAST: There are few kinds.
+        Ok(Some(kind)) => SKIP + kind.index() as u32,
+        Err(_) => UNDECIDED,
+    };
+    task.node.store(node, Relaxed);
+}
+
+/// A task has made a regular file by `mknod(2)`.
+pub(crate) fn made_node(cx: &Context<'_>, dentry: &Dentry, unfrozen: &FreezeGuard<'_>) {
+    let task = state::of_task(cx);
+    if !policy::is_enabled() || task.is_stamping() {
+        return;
+    }
+
+    status::count(Counter::Modifications);
+    let node = task.node.load(Relaxed);
+    task.node.store(UNDECIDED, Relaxed);
+    let outcome = match (node, writer(cx)) {
+        (_, Ok(Writer::Kernel)) => Outcome::Skipped(Counter::SkippedKthread),
+        (RECORD, Ok(Writer::Named(writer))) => {
+            let past = past::of_created(cx, dentry);
+            let stamp = Stamp {
+                identity: &writer,
+                time: now(),
+                is_first: true,
+                past: past.as_deref(),
+            };
+            put(cx, dentry, &stamp, Wait::ForInodeUnfrozen(unfrozen))
+        }
+        // There was no memory for a decision.
+        (UNDECIDED, _) => Outcome::Failed(ENOMEM),
+        (_, Err(error)) => Outcome::Failed(error),
+        (node, _) => {
+            let kind = RuleKind::ALL
+                .into_iter()
+                .find(|kind| SKIP + kind.index() as u32 == node);
+            kind.map_or(Outcome::Failed(EINVAL), |kind| {
+                Outcome::Skipped(Counter::skipped_by(kind))
+            })
+        }
+    };
+    count_outcome(&outcome);
+}
+
+/// Memory to which a file is mapped may be written to from now on, and that goes to the file.
+///
+/// `mmap_lock` is held, so it is only noted. The file may be one that backs another.
+pub(crate) fn mapping(cx: &Context<'_>, file: &LocalFile, is_tracked: bool) {
+    let path = file.backed_path().unwrap_or(file.path());
+    let is_ours = path.dentry().inode().is_some_and(|inode| {
+        inode.is_regular() && !inode.is_private() && !path.mount().is_internal()
+    });
+    let file_state = state::of_file(file);
+    if !is_ours || !policy::is_enabled() || is_settled(cx, file) || file_state.owed_by().is_some() {
+        return;
+    }
+    if !is_tracked {
+        // Nobody will ever know when it is written to.
+        return owe(cx, file);
+    }
+    // Without memory for it, there is nobody to name later.
+    if let Ok(Writer::Named(writer)) = writer(cx) {
+        file_state.writer.swap(Some(writer));
+        file_state.set_mapped(now());
     }
 }
 
@@ -119,7 +345,7 @@ enum Outcome {
 
 /// Deals with a modification. Returns whether that is done, and need not be tried again at the next
 /// write.
-fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>) -> bool {
+fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>, wait: Wait<'_>) -> bool {
     let inode_state = state::of_inode(file.inode());
     let file_state = state::of_file(file);
     let generation = policy::generation();
@@ -145,19 +371,18 @@ fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>) -> bool 
     let is_first = file_state.is_only_created() && inode_state.is_untouched();
     file_state.set_written();
 
+    let past = past_of(file_state);
     let stamp = Stamp {
         identity: writer,
         time: now,
         is_first,
+        past: past.as_deref(),
     };
-    let outcome = if cx.task().is_kernel_thread() {
-        Outcome::Skipped(Counter::SkippedKthread)
-    } else {
-        let unchanged = due == OnWrite::Unchanged;
-        attempt(cx, file.path(), &stamp, unchanged, Wait::Never)
-    };
+    let unchanged = due == OnWrite::Unchanged;
+    let outcome = attempt(cx, file.path(), &stamp, unchanged, wait);
 
     if matches!(outcome, Outcome::Contended) {
+        file_state.past.swap(past);
         if !is_owed {
             // Of several that are owed through the same file, only the last one can be paid.
             let before = file_state.set_owed(writer.id, now);
@@ -171,13 +396,22 @@ fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>) -> bool 
     true
 }
 
+/// Takes the record of the file that an open file, newly created, takes the place of.
+fn past_of(file_state: &FileState) -> Option<Arc<Past>> {
+    // Mostly there is none, and then this spares an atomic exchange.
+    if file_state.past.is_empty() {
+        return None;
+    }
+    file_state.past.take()
+}
+
 /// Makes a stamp, if the policy allows it and the record does not say it already.
 fn attempt(
     cx: &Context<'_>,
     path: &Path,
     stamp: &Stamp<'_>,
     unchanged: bool,
-    wait: Wait,
+    wait: Wait<'_>,
 ) -> Outcome {
     let Some(inode) = path.dentry().inode() else {
         return Outcome::Failed(EINVAL);
@@ -190,12 +424,19 @@ fn attempt(
     if unchanged {
         return Outcome::Unchanged;
     }
+    put(cx, path.dentry(), stamp, wait)
+}
 
+/// Makes a stamp.
+fn put(cx: &Context<'_>, dentry: &Dentry, stamp: &Stamp<'_>, wait: Wait<'_>) -> Outcome {
+    let Some(inode) = dentry.inode() else {
+        return Outcome::Failed(EINVAL);
+    };
     let super_block = state::of_super_block(inode.super_block());
     if super_block.is_unsupported() {
         return Outcome::Skipped(Counter::SkippedUnsupported);
     }
-    match stamp.put(cx, path, wait) {
+    match stamp.put(cx, dentry, wait) {
         Ok(()) => Outcome::Stamped,
         Err(Unstamped::Contended) => Outcome::Contended,
         Err(Unstamped::Immutable) => Outcome::Skipped(Counter::SkippedImmutable),
@@ -230,6 +471,13 @@ fn account(file_state: &FileState, outcome: &Outcome, is_owed: bool) {
     }
     match outcome {
         Outcome::Stamped if is_owed => status::count(Counter::Paid),
+        outcome => count_outcome(outcome),
+    }
+}
+
+/// Counts what came of a modification that was never owed.
+fn count_outcome(outcome: &Outcome) {
+    match outcome {
         Outcome::Stamped => status::count(Counter::Stamped),
         Outcome::Unchanged => status::count(Counter::Unchanged),
         Outcome::Skipped(counter) => status::count(*counter),
@@ -239,22 +487,31 @@ fn account(file_state: &FileState, outcome: &Outcome, is_owed: bool) {
     }
 }
 
+/// A file is being opened with `O_TRUNC`: [`truncating`] is to know that.
+pub(crate) fn opening_truncated(file: &LocalFile) {
+    state::of_file(file).set_truncating();
+}
+
 /// A file was created by opening it: remembers by whom.
 ///
 /// The first write makes the stamp, in the name of its writer; if there is none, the release does.
 pub(crate) fn created(cx: &Context<'_>, file: &LocalFile) {
-    if !is_ours(file) || !policy::is_enabled() || cx.task().is_kernel_thread() {
-        return;
-    }
-    if state::of_task(cx).is_stamping() {
+    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }
 
-    // Without memory for it, the first write tries again.
-    if let Ok(creator) = identity::of_writer(cx) {
-        let file_state = state::of_file(file);
-        file_state.writer.swap(Some(creator));
-        file_state.set_created();
+    match writer(cx) {
+        Ok(Writer::Named(creator)) => {
+            let file_state = state::of_file(file);
+            file_state.writer.swap(Some(creator));
+            file_state.set_created();
+            if let Some(past) = past::of_created(cx, file.path().dentry()) {
+                file_state.past.swap(Some(past));
+            }
+        }
+        Ok(Writer::Kernel) => {}
+        // The first write tries again. If there is none, nobody is named.
+        Err(_) => status::count(Counter::IdentityFailed),
     }
 }
 
@@ -267,22 +524,30 @@ pub(crate) fn is_concerned(file: &LocalFile) -> bool {
 /// The last reference to a file is gone: does what is still to be done, in the name of its last
 /// writer.
 pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
-    let inode = file.inode();
     let file_state = state::of_file(file);
-    let inode_state = state::of_inode(inode);
     let Some(writer) = file_state.writer.take() else {
         return;
     };
+    // What is written to a mapping goes to the inode of the file that backs it, and the record is
+    // on the one that users see.
+    let path = file.backed_path().unwrap_or(file.path());
+    let Some(inode) = path.dentry().inode() else {
+        return;
+    };
+    let inode_state = state::of_inode(inode);
 
     let now = now();
     let owed_since = file_state.owed_by().map(|_| file_state.owed_since());
-    let mtime_age = now.saturating_sub(inode.mtime_nanos());
+    let mtime_age = now.saturating_sub(file.inode().mtime_nanos());
     let due = on_release(&Release {
         only_created: file_state.is_only_created(),
         is_linked: inode.link_count() > 0,
         owed: owed_since.map(|since| now.saturating_sub(since)),
         settled: file_state.settled_ever(writer.id),
         last: inode_state.last(writer.id, now),
+        mapped: file_state
+            .mapped_since()
+            .map(|since| now.saturating_sub(since)),
         mtime_age,
         granularity: policy::granularity(),
     });
@@ -292,7 +557,7 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
         OnRelease::Nothing => return,
         OnRelease::Superseded => return supersede(file_state),
         OnRelease::Pay => owed_since.unwrap_or(now),
-        OnRelease::Created | OnRelease::Refresh => modified,
+        OnRelease::Created | OnRelease::Refresh | OnRelease::Mapped => modified,
         OnRelease::Restore => now,
     };
 
@@ -302,40 +567,68 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
         }
         status::count(Counter::Modifications);
     }
+    let past = past_of(file_state);
     let stamp = Stamp {
         identity: &writer,
         time,
         is_first: due == OnRelease::Created && inode_state.is_untouched(),
+        past: past.as_deref(),
     };
-    let outcome = last_attempt(cx, file, &stamp);
+    let outcome = last_attempt(cx, file, path, &stamp);
     account(file_state, &outcome, due == OnRelease::Pay);
 }
 
 /// Makes a stamp that nobody will try again.
-fn last_attempt(cx: &Context<'_>, file: &LocalFile, stamp: &Stamp<'_>) -> Outcome {
+fn last_attempt(cx: &Context<'_>, file: &LocalFile, path: &Path, stamp: &Stamp<'_>) -> Outcome {
     if !policy::is_enabled() {
         return Outcome::Skipped(Counter::SkippedDisabled);
     }
 
-    let path = file.path();
-    if file.is_writable() {
+    if file.is_writable() && !file.is_backing() {
         return attempt(cx, path, stamp, false, Wait::ForInode);
     }
-    // A file that is created need not be open for writing, and then does not keep its mount
-    // writable.
+    // A file that is created or truncated need not be open for writing, and then does not keep its
+    // mount writable; nor does a file keep the one writable whose files it backs.
     match path.mount().write_access() {
         Ok(_writable) => attempt(cx, path, stamp, false, Wait::ForInode),
         Err(error) => Outcome::Failed(error),
     }
 }
 
+/// Whether an extended attribute is part of a record.
+fn is_record(name: &CStr) -> bool {
+    name.to_bytes()
+        .strip_prefix(PACKED.to_bytes())
+        .is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
+}
+
+/// A file system is about to copy an extended attribute along with its file.
+pub(crate) fn copying_xattr(cx: &Context<'_>, name: &CStr) {
+    if is_record(name) {
+        state::of_task(cx).set_copying_up();
+    }
+}
+
+/// Whether an extended attribute may be set or removed. Fails with `EPERM` if not.
+pub(crate) fn may_change_xattr(cx: &Context<'_>, name: &CStr) -> Result {
+    if !is_record(name) {
+        return Ok(());
+    }
+    let task = state::of_task(cx);
+    let is_copy = task.take_copying_up();
+    if policy::is_protecting()
+        && !is_copy
+        && !task.is_stamping()
+        && !cx.task().is_system_administrator()
+    {
+        return Err(EPERM);
+    }
+    Ok(())
+}
+
 /// An extended attribute was set or removed, by anybody.
 pub(crate) fn xattr_changed(cx: &Context<'_>, dentry: &Dentry, name: &CStr) {
-    let is_record = name
-        .to_bytes()
-        .strip_prefix(PACKED.to_bytes())
-        .is_some_and(|rest| matches!(rest, [] | [b'.', ..]));
-    if !is_record || state::of_task(cx).is_stamping() {
+    if !is_record(name) || state::of_task(cx).is_stamping() {
         return;
     }
 

@@ -40,10 +40,12 @@ use kernel::{
 
 use crate::{
     identity::Identity,
+    past::Past,
     pure::due::{
         Last,
         Settled, //
     },
+    xattrs::Present,
     Context,
     Provfs, //
 };
@@ -53,6 +55,9 @@ pub(crate) type Id = u64;
 
 /// At 1,000 programs a second, the numbers last for 17 years.
 const ID_BITS: u32 = 40;
+
+/// The number of who is not to be named: that of no identity.
+pub(crate) const NOBODY: Id = 2;
 
 /// How far the next number is away: they stay odd.
 const ID_STEP: u64 = 2;
@@ -105,15 +110,32 @@ impl Epoch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
-/// What is remembered in a task. Only the task itself can reach it.
+/// The task is making a stamp. What file systems do for that is not a modification.
+const STAMPING: u32 = 1 << 0;
+
+/// The names that the task is about to rename change places.
+const EXCHANGING: u32 = 1 << 1;
+
+/// A file system is about to copy an attribute of a record, on behalf of the task.
+const COPYING_UP: u32 = 1 << 2;
+
+/// What is remembered in a task. Only the task itself changes it.
 #[derive(Zeroable)]
 pub(crate) struct TaskState {
     /// Who the task is; nobody, if it never executed a program or there was no memory for it.
     pub(crate) identity: ArcSlot<Identity>,
     /// The number of `identity` while it is known to describe the task, else 0.
     known: Atomic<u64>,
-    /// Whether the task is making a stamp. What file systems do for that is not a modification.
-    stamping: Atomic<u32>,
+    /// Number of the lock that fixes the session, or 0. Others may read it.
+    lock: Atomic<u64>,
+    /// The record of the file that the task has renamed last.
+    pub(crate) past: ArcSlot<Past>,
+    /// The system call in which the task deduplicates, with 1 added to its number, or 0.
+    deduplicating: Atomic<u32>,
+    /// The decision for the file that the task is making with `mknod(2)`. See
+    /// [`crate::record`].
+    pub(crate) node: Atomic<u32>,
+    flags: Atomic<u32>,
 }
 
 impl TaskState {
@@ -129,16 +151,81 @@ impl TaskState {
         self.known.store(id, Relaxed);
     }
 
+    /// Number of the lock that fixes the session, or 0.
+    pub(crate) fn lock(&self) -> u64 {
+        self.lock.load(Relaxed)
+    }
+
+    /// Remembers the number of the lock that fixes the session.
+    pub(crate) fn set_lock(&self, lock: u64) {
+        self.lock.store(lock, Relaxed);
+    }
+
+    /// Whether the task deduplicates in the system call with this number.
+    pub(crate) fn is_deduplicating(&self, system_call: u32) -> bool {
+        self.deduplicating.load(Relaxed) == system_call.wrapping_add(1)
+    }
+
+    /// Whether the task has deduplicated in its last `ioctl(2)`.
+    #[inline]
+    pub(crate) fn has_deduplicated(&self) -> bool {
+        self.deduplicating.load(Relaxed) != 0
+    }
+
+    /// Remembers the system call in which the task deduplicates.
+    pub(crate) fn set_deduplicating(&self, system_call: Option<u32>) {
+        let number = system_call.map_or(0, |number| number.wrapping_add(1));
+        self.deduplicating.store(number, Relaxed);
+    }
+
     /// Whether the task is making a stamp.
     #[inline]
     pub(crate) fn is_stamping(&self) -> bool {
-        self.stamping.load(Relaxed) != 0
+        self.has(STAMPING)
     }
 
     /// Remembers whether the task is making a stamp.
     #[inline]
     pub(crate) fn set_stamping(&self, stamping: bool) {
-        self.stamping.store(u32::from(stamping), Relaxed);
+        self.set(STAMPING, stamping);
+    }
+
+    /// Whether the names that the task is renaming change places.
+    pub(crate) fn is_exchanging(&self) -> bool {
+        self.has(EXCHANGING)
+    }
+
+    /// Remembers whether the names that the task is about to rename change places.
+    pub(crate) fn set_exchanging(&self, exchanging: bool) {
+        self.set(EXCHANGING, exchanging);
+    }
+
+    /// Remembers that a file system is about to copy an attribute of a record.
+    pub(crate) fn set_copying_up(&self) {
+        self.set(COPYING_UP, true);
+    }
+
+    /// Forgets that a file system is about to copy an attribute of a record, and returns whether
+    /// it was.
+    pub(crate) fn take_copying_up(&self) -> bool {
+        let was = self.has(COPYING_UP);
+        if was {
+            self.set(COPYING_UP, false);
+        }
+        was
+    }
+
+    #[inline]
+    fn has(&self, flag: u32) -> bool {
+        self.flags.load(Relaxed) & flag != 0
+    }
+
+    /// Nobody else changes the flags, so this need not be one step.
+    #[inline]
+    fn set(&self, flag: u32, on: bool) {
+        let flags = self.flags.load(Relaxed);
+        let flags = if on { flags | flag } else { flags & !flag };
+        self.flags.store(flags, Relaxed);
     }
 }
 
@@ -147,6 +234,9 @@ const CREATED: u32 = 1 << 0;
 
 /// There may be something to do when the file is released.
 const CONCERNED: u32 = 1 << 1;
+
+/// The file is being opened with `O_TRUNC`.
+const TRUNCATING: u32 = 1 << 2;
 
 /// [`FileState::settled`]: the outcome was a record.
 const RECORDED: u64 = 1 << ID_BITS;
@@ -171,6 +261,11 @@ pub(crate) struct FileState {
     owed_by: Atomic<u64>,
     /// Time at which it became owed, in nanoseconds since the Unix epoch.
     owed_since: Atomic<i64>,
+    /// Time at which the file was mapped so that its memory can be written to without a stamp, in
+    /// nanoseconds since the Unix epoch; 0 if it was not.
+    mapped_since: Atomic<i64>,
+    /// The record of the file that this one, newly created, takes the place of.
+    pub(crate) past: ArcSlot<Past>,
     flags: Atomic<u32>,
 }
 
@@ -205,6 +300,34 @@ impl FileState {
     /// Whether the file was created through this, and not written to since.
     pub(crate) fn is_only_created(&self) -> bool {
         self.flags.load(Relaxed) & CREATED != 0
+    }
+
+    /// Remembers that the file was mapped by whoever is in `writer` now.
+    pub(crate) fn set_mapped(&self, since: i64) {
+        self.mapped_since.store(since, Relaxed);
+        self.flags
+            .store(self.flags.load(Relaxed) | CONCERNED, Relaxed);
+    }
+
+    /// Time at which the file was mapped so that its memory can be written to without a stamp, in
+    /// nanoseconds since the Unix epoch.
+    pub(crate) fn mapped_since(&self) -> Option<i64> {
+        Some(self.mapped_since.load(Relaxed)).filter(|&since| since != 0)
+    }
+
+    /// Remembers that the file is being opened with `O_TRUNC`.
+    pub(crate) fn set_truncating(&self) {
+        self.flags.store(TRUNCATING, Relaxed);
+    }
+
+    /// Forgets that the file is being opened with `O_TRUNC`, and returns whether it was.
+    pub(crate) fn take_truncating(&self) -> bool {
+        let flags = self.flags.load(Relaxed);
+        if flags & TRUNCATING == 0 {
+            return false;
+        }
+        self.flags.store(flags & !TRUNCATING, Relaxed);
+        true
     }
 
     /// What was made of the last modification through this file, if it was by this identity and
@@ -276,6 +399,10 @@ pub(crate) struct InodeState {
     /// The last decision whether to record this inode, with what it depends on. See
     /// [`crate::policy`].
     pub(crate) verdict: Atomic<u64>,
+    /// Which attributes of a record there are.
+    present: Atomic<u32>,
+    /// Whether the inode has got a second name since it came into memory.
+    linked: Atomic<u32>,
 }
 
 impl InodeState {
@@ -299,6 +426,11 @@ impl InodeState {
         self.last.load(Relaxed) == 0
     }
 
+    /// Whether the last record is that of an identity, and nobody has changed it since.
+    pub(crate) fn is_last(&self, id: Id) -> bool {
+        self.last.load(Relaxed) == id
+    }
+
     /// Remembers a stamp. The inode must be locked. Returns whether the one before was of another
     /// identity.
     pub(crate) fn set_stamped(&self, id: Id, now: i64) -> bool {
@@ -312,6 +444,27 @@ impl InodeState {
     pub(crate) fn set_overwritten(&self) {
         self.last
             .store(self.last.load(Relaxed) | OVERWRITTEN, Relaxed);
+        self.set_present(Present::UNKNOWN);
+    }
+
+    /// Which attributes of a record there are. The inode must be locked.
+    pub(crate) fn present(&self) -> Present {
+        Present::from_bits(self.present.load(Relaxed))
+    }
+
+    /// Remembers which attributes of a record there are. The inode must be locked.
+    pub(crate) fn set_present(&self, present: Present) {
+        self.present.store(present.bits(), Relaxed);
+    }
+
+    /// Whether the inode has, or had, more than one name since it came into memory.
+    pub(crate) fn has_links(&self) -> bool {
+        self.linked.load(Relaxed) != 0
+    }
+
+    /// Remembers that the inode is about to get another name.
+    pub(crate) fn set_links(&self) {
+        self.linked.store(1, Relaxed);
     }
 }
 

@@ -20,7 +20,9 @@ use kernel::{
 
 use crate::{
     policy,
-    pure::skip::RuleKind, //
+    pure::skip::RuleKind,
+    Context,
+    Provfs, //
 };
 
 /// Version of what provfs records and shows.
@@ -63,14 +65,19 @@ pub(crate) enum Counter {
     Superseded,
     /// No record could be made.
     Failed,
-    /// Not a modification: a program was executed for which there was no memory to remember what it
-    /// declares.
+    /// Not a modification: a program was executed, or a file created, and there was no memory to
+    /// remember by whom.
     IdentityFailed,
+    /// Not a modification: a file has got the sessions of another one, whose name it took, into its
+    /// history.
+    Inherited,
+    /// Not a modification: that failed.
+    InheritFailed,
 }
 
 impl Counter {
     /// All of them with their names, in the order of the enum.
-    const ALL: [(Counter, &'static str); 17] = [
+    const ALL: [(Counter, &'static str); 19] = [
         (Counter::Modifications, "modifications"),
         (Counter::Stamped, "stamped"),
         (Counter::Unchanged, "unchanged"),
@@ -88,6 +95,8 @@ impl Counter {
         (Counter::Superseded, "superseded"),
         (Counter::Failed, "failed"),
         (Counter::IdentityFailed, "identity_failed"),
+        (Counter::Inherited, "inherited"),
+        (Counter::InheritFailed, "inherit_failed"),
     ];
 
     /// The counter for what rules of a kind skip.
@@ -162,10 +171,12 @@ pub(crate) fn count_failed(error: Error) {
 pub(crate) struct Status;
 
 impl Show for Status {
-    fn show(out: &SeqFile) -> Result {
+    type Lsm = Provfs;
+
+    fn show(_cx: &Context<'_>, out: &SeqFile) -> Result {
         seq_print!(out, "version {}\n", VERSION);
         seq_print!(out, "enabled {}\n", u32::from(policy::is_enabled()));
-        seq_print!(out, "format keys\n");
+        seq_print!(out, "format {}\n", policy::format().name());
         for ((_, name), value) in Counter::ALL.iter().zip(&COUNTERS) {
             seq_print!(out, "{} {}\n", name, value.load(Relaxed));
         }

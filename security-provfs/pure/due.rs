@@ -87,6 +87,9 @@ pub struct Release {
     pub settled: Settled,
     /// The last record of the inode, seen from the last writer through this file.
     pub last: Last,
+    /// The file was mapped in a way that lets its memory be written to, without a stamp: how long
+    /// ago, in nanoseconds.
+    pub mapped: Option<i64>,
     /// How long ago the inode was last modified, in nanoseconds.
     pub mtime_age: i64,
     /// How much older than the last modification a record may be, in nanoseconds.
@@ -108,7 +111,13 @@ pub enum OnRelease {
     Refresh,
     /// Put back what was overwritten.
     Restore,
+    /// Stamp a modification that was made through a mapping.
+    Mapped,
 }
+
+/// How far the time of a modification may be behind the clock, in nanoseconds: file systems take it
+/// from the last tick.
+const TICK: i64 = 20_000_000;
 
 /// Decides about a release.
 pub fn on_release(facts: &Release) -> OnRelease {
@@ -135,7 +144,25 @@ pub fn on_release(facts: &Release) -> OnRelease {
         {
             OnRelease::Refresh
         }
-        _ => OnRelease::Nothing,
+        (Settled::Recorded, _) => OnRelease::Nothing,
+        (_, last) => mapped(facts, last),
+    }
+}
+
+/// Decides about a file that was mapped, and for which there is no other reason for a stamp.
+fn mapped(facts: &Release, last: Last) -> OnRelease {
+    let since_then = facts
+        .mapped
+        .is_some_and(|age| (0..=age.saturating_add(TICK)).contains(&facts.mtime_age));
+    // If there is a record of that time, the modification was most likely its writer's.
+    let explained = matches!(
+        last,
+        Last::By { age, .. } if age.saturating_sub(facts.mtime_age) <= facts.granularity
+    );
+    if since_then && !explained {
+        OnRelease::Mapped
+    } else {
+        OnRelease::Nothing
     }
 }
 
@@ -307,6 +334,7 @@ mod tests {
                 owed: *owed,
                 settled: *settled,
                 last: *last,
+                mapped: None,
                 mtime_age: *mtime_age,
                 granularity: SECOND,
             };
@@ -322,9 +350,61 @@ mod tests {
             owed: None,
             settled: Settled::Nothing,
             last: Last::Unknown,
+            mapped: None,
             mtime_age: 0,
             granularity: SECOND,
         };
         assert_eq!(on_release(&facts), OnRelease::Nothing);
+    }
+
+    #[test]
+    fn mappings() {
+        use Settled::*;
+
+        /// `(mapped, settled, last, mtime_age, expected)`
+        type Row = (Option<i64>, Settled, Last, i64, OnRelease);
+
+        static TABLE: [Row; 11] = [
+            (None, Nothing, Last::Unknown, 0, OnRelease::Nothing),
+            (Some(5), Nothing, Last::Unknown, 0, OnRelease::Mapped),
+            (Some(5), Nothing, Last::Unknown, 5, OnRelease::Mapped),
+            // The tick is behind the clock, but not by much.
+            (Some(5), Nothing, Last::Unknown, TICK, OnRelease::Mapped),
+            (
+                Some(5),
+                Nothing,
+                Last::Unknown,
+                TICK + 6,
+                OnRelease::Nothing,
+            ),
+            // A modification time in the future.
+            (Some(5), Nothing, Last::Unknown, -1, OnRelease::Nothing),
+            // Somebody has written to it, or we have.
+            (Some(5), Nothing, OTHERS, 0, OnRelease::Nothing),
+            (Some(5), Nothing, MINE, 0, OnRelease::Nothing),
+            (Some(5), Nothing, others(2 * SECOND), 0, OnRelease::Mapped),
+            (
+                Some(5),
+                Nothing,
+                Last::Overwritten { same: false },
+                0,
+                OnRelease::Mapped,
+            ),
+            (Some(5), Recorded, others(2 * SECOND), 0, OnRelease::Nothing),
+        ];
+
+        for (mapped, settled, last, mtime_age, expected) in &TABLE {
+            let facts = Release {
+                only_created: false,
+                is_linked: true,
+                owed: None,
+                settled: *settled,
+                last: *last,
+                mapped: *mapped,
+                mtime_age: *mtime_age,
+                granularity: SECOND,
+            };
+            assert_eq!(on_release(&facts), *expected);
+        }
     }
 }

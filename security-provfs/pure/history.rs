@@ -34,20 +34,21 @@ pub fn entries(stored: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|entry| !entry.is_empty())
 }
 
-/// Writes the stored session of a record in the form in which it enters a history.
+/// Writes a session in the form in which it enters a history.
 ///
 /// Fails, and writes nothing, if it does not fit.
-pub fn push_entry(session: &[u8], out: &mut Writer<'_>) -> Result<(), Full> {
+pub fn push_entry(session: &Session<'_>, out: &mut Writer<'_>) -> Result<(), Full> {
     let start = out.len();
-    let written = match Session::parse(session) {
+    let written = match *session {
         Session::Declared(stored) | Session::AgentNs(stored) if stored.len() <= SESSION_MAX => {
-            out.push(stored)
+            // Blanks around an entry are not read back.
+            out.push(stored.trim_ascii())
         }
         Session::Fallback(who) => push_comm(who.writer(), who.uid, out),
         Session::Legacy { comm, uid, .. } => push_comm(comm, uid, out),
         // Not written by us, and it may hold anything: escaped, it is an entry like others.
         Session::Declared(raw) | Session::AgentNs(raw) | Session::Opaque(raw) => {
-            push_foreign(raw, Escape::Value, SESSION_MAX, out)
+            push_foreign(raw.trim_ascii(), Escape::Value, SESSION_MAX, out)
         }
     };
     if written.is_err() {
@@ -81,12 +82,56 @@ fn push_foreign(raw: &[u8], escape: Escape, max: usize, out: &mut Writer<'_>) ->
     Ok(())
 }
 
+/// The sessions of a record, newest first: the one that it names, and those of its history.
+pub fn sessions<'a>(
+    named: Option<Session<'a>>,
+    stored_history: &'a [u8],
+) -> impl Iterator<Item = Session<'a>> {
+    named
+        .into_iter()
+        .chain(entries(stored_history).map(Session::parse))
+}
+
+/// Writes a history of these sessions, newest first, and returns the number of its entries.
+///
+/// At most `limit` entries and [`HISTORY_TEXT_MAX`] bytes are kept, the newest, each of them once.
+/// Where that leaves fewer than two, nothing is written and the answer is 0.
+pub fn collect<'a>(
+    sessions: impl IntoIterator<Item = Session<'a>>,
+    limit: usize,
+    out: &mut Writer<'_>,
+) -> usize {
+    let start = out.len();
+    let count = push_all(sessions, limit, out);
+    if count < 2 {
+        out.truncate(start);
+        return 0;
+    }
+    count
+}
+
+/// Writes the entries of [`collect`], even if there is only one.
+pub fn push_all<'a>(
+    sessions: impl IntoIterator<Item = Session<'a>>,
+    limit: usize,
+    out: &mut Writer<'_>,
+) -> usize {
+    let start = out.len();
+    let mut count = 0;
+    for session in sessions {
+        if count >= limit.min(HISTORY_MAX) || !push_distinct(&session, start, out) {
+            break;
+        }
+        count = entries(out.as_bytes().get(start..).unwrap_or_default()).count();
+    }
+    count
+}
+
 /// Writes the history of a record that a new session replaces, and returns the number of its
-/// entries.
+/// entries; see [`collect`].
 ///
 /// `new` is the session of the new record; `old` and `old_history` are those of the record that
-/// was there, all as stored. At most `limit` entries and [`HISTORY_TEXT_MAX`] bytes are kept, the
-/// newest. Where that leaves fewer than two, nothing is written and the answer is 0.
+/// was there, all as stored.
 ///
 /// # Examples
 ///
@@ -104,31 +149,15 @@ pub fn merge(
     limit: usize,
     out: &mut Writer<'_>,
 ) -> usize {
-    let start = out.len();
-    let mut count = 0;
-    let sessions = [new].into_iter().chain(old).chain(entries(old_history));
-    for session in sessions {
-        if count >= limit.min(HISTORY_MAX) || !push_distinct(session, start, out) {
-            break;
-        }
-        count = entries(out.as_bytes().get(start..).unwrap_or_default()).count();
-    }
-    if count < 2 {
-        out.truncate(start);
-        return 0;
-    }
-    count
+    let new = Session::parse(new.trim_ascii());
+    let old = sessions(old.map(|old| Session::parse(old.trim_ascii())), old_history);
+    collect([new].into_iter().chain(old), limit, out)
 }
 
 /// Writes one entry behind those since `start`, unless it is among them. Tells whether there was
 /// room.
-fn push_distinct(session: &[u8], start: usize, out: &mut Writer<'_>) -> bool {
+fn push_distinct(session: &Session<'_>, start: usize, out: &mut Writer<'_>) -> bool {
     let end = out.len();
-    // Blanks around an entry are not read back.
-    let session = session.trim_ascii();
-    if session.is_empty() {
-        return true;
-    }
     if end > start && out.push(b",").is_err() {
         return false;
     }
@@ -136,6 +165,10 @@ fn push_distinct(session: &[u8], start: usize, out: &mut Writer<'_>) -> bool {
     let fits = push_entry(session, out).is_ok() && out.len() - start <= HISTORY_TEXT_MAX;
     let all = out.as_bytes();
     let entry = all.get(entry_at..).unwrap_or_default();
+    if fits && entry.is_empty() {
+        out.truncate(end);
+        return true;
+    }
     let known = entries(all.get(start..end).unwrap_or_default()).any(|other| other == entry);
     if !fits || known {
         out.truncate(end);

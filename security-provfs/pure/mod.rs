@@ -35,6 +35,8 @@ pub mod environ;
 pub mod fallback;
 pub mod skip;
 
+pub mod own;
+
 pub mod record;
 
 pub mod due;

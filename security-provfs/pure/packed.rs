@@ -111,13 +111,7 @@ fn encode_parts(record: &Packed<'_>, out: &mut Writer<'_>) -> Result<(), Full> {
             return Ok(());
         }
     }
-    let mut label: &[u8] = b";h=";
-    for entry in history::entries(record.history.unwrap_or_default()) {
-        if field(label, entry, end, out).is_err() {
-            break;
-        }
-        label = b",";
-    }
+    push_history(record.history.unwrap_or_default(), end, out);
     Ok(())
 }
 
@@ -132,6 +126,39 @@ fn field(label: &[u8], value: &[u8], end: usize, out: &mut Writer<'_>) -> Result
         out.truncate(start);
     }
     written
+}
+
+/// Writes a packed record that was stored with another history, in at most [`PACKED_MAX`] bytes.
+///
+/// Everything else stays as it is, in its order. If it does not fit, the oldest entries of the
+/// history go. Fails, and writes nothing, if the rest of the record does not fit.
+pub fn replace_history(stored: &[u8], history: &[u8], out: &mut Writer<'_>) -> Result<(), Full> {
+    let start = out.len();
+    let end = start.saturating_add(PACKED_MAX);
+    let rest = stored
+        .split(|&byte| byte == b';')
+        .filter(|field| !field.starts_with(b"h="));
+    let mut separator: &[u8] = b"";
+    for part in rest {
+        if let Err(full) = field(separator, part, end, out) {
+            out.truncate(start);
+            return Err(full);
+        }
+        separator = b";";
+    }
+    push_history(history, end, out);
+    Ok(())
+}
+
+/// Writes the field of a history, with as many entries as fit, no further than `end`.
+fn push_history(history: &[u8], end: usize, out: &mut Writer<'_>) {
+    let mut label: &[u8] = b";h=";
+    for entry in history::entries(history) {
+        if field(label, entry, end, out).is_err() {
+            break;
+        }
+        label = b",";
+    }
 }
 
 /// Reads a packed record. `None` if there is neither time nor session in it.
@@ -280,6 +307,34 @@ mod tests {
             !packs(&record, room, want)
         });
         assert_eq!(wrong, None);
+    }
+
+    #[test]
+    fn a_history_is_replaced() {
+        static ROWS: [(&[u8], &[u8], &[u8]); 6] = [
+            (b"ts=1;s=x;t=y", b"x,z", b"ts=1;s=x;t=y;h=x,z"),
+            (b"ts=1;s=x;t=y;h=x,w", b"x,z", b"ts=1;s=x;t=y;h=x,z"),
+            (b"ts=1;h=x,w;s=x", b"x,z", b"ts=1;s=x;h=x,z"),
+            (b"ts=1;s=x;h=x,w", b"", b"ts=1;s=x"),
+            // What is not known stays.
+            (b"ts=1;k=v;;s=x", b"a,b", b"ts=1;k=v;;s=x;h=a,b"),
+            (b"hi=1;s=x", b"a,b", b"hi=1;s=x;h=a,b"),
+        ];
+        let wrong = ROWS.iter().position(|&(stored, history, want)| {
+            let mut buf = [0; 128];
+            let mut out = Writer::new(&mut buf);
+            replace_history(stored, history, &mut out).is_err() || out.as_bytes() != want
+        });
+        assert_eq!(wrong, None);
+
+        // The oldest go first, and nothing is written if the rest does not fit.
+        let mut buf = [0; 14];
+        let mut out = Writer::new(&mut buf);
+        assert!(replace_history(b"ts=1;s=x", b"a,b,c", &mut out).is_ok());
+        assert_eq!(out.as_bytes(), b"ts=1;s=x;h=a,b");
+        let mut out = Writer::new(&mut buf);
+        assert!(replace_history(b"ts=1;s=xxxxxxxxx", b"a,b", &mut out).is_err());
+        assert!(out.is_empty());
     }
 
     #[test]

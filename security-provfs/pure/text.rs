@@ -247,6 +247,24 @@ impl<'b> Writer<'b> {
         Ok(())
     }
 
+    /// Writes two lower-case hexadecimal digits for each byte, or nothing.
+    pub fn push_hex(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+        let start = self.len;
+        for byte in bytes {
+            let digits = [byte >> 4, byte & 15].map(|digit| {
+                let digit = DIGITS.get(usize::from(digit));
+                digit.copied().unwrap_or_default()
+            });
+            if let Err(full) = self.push(&digits) {
+                self.truncate(start);
+                return Err(full);
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a decimal number, or nothing.
     pub fn push_u64(&mut self, value: u64) -> Result<(), Full> {
         let mut digits = [0; 20];
