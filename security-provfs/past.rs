@@ -71,6 +71,7 @@ pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
             inode.is_regular()
                 && !inode.is_private()
                 && !state::of_super_block(inode.super_block()).is_unsupported()
+                && !policy::is_skipped(inode.super_block())
         })
     };
     if !is_ours(old) {

@@ -353,6 +353,19 @@ pub(crate) fn decide_new(
     needs().map_or(Ok(None), |needs| judge(path, super_block, writer, needs))
 }
 
+/// Whether a type of file system is not recorded at all, whoever writes to it. Then it is not to be
+/// asked for what it has recorded either: it may be slow to answer.
+pub(crate) fn is_skipped(super_block: &SuperBlock) -> bool {
+    let mut name = [0; FS_NAME_MAX];
+    let facts = Facts {
+        path: None,
+        fs_type: fs_name(super_block, &mut name),
+        comm: b"",
+        uid: u32::MAX,
+    };
+    verdict(&facts).skip
+}
+
 /// What the rules look at.
 #[derive(Clone, Copy)]
 struct Needs {
@@ -406,15 +419,18 @@ fn fs_name<'a>(super_block: &'a SuperBlock, buf: &'a mut [u8; FS_NAME_MAX]) -> &
 }
 
 fn ask(path: Option<&[u8]>, fs_type: &[u8], writer: &Identity) -> Verdict {
-    let facts = Facts {
+    verdict(&Facts {
         path,
         fs_type,
         comm: writer.comm(),
         uid: writer.uid(),
-    };
+    })
+}
+
+fn verdict(facts: &Facts<'_>) -> Verdict {
     let guard = rcu::read_lock();
     SKIP.load(&guard)
-        .map_or(Verdict::RECORD, |list| list.rules().decide(&facts))
+        .map_or(Verdict::RECORD, |list| list.rules().decide(facts))
 }
 
 /// Most paths fit into this much; it is on the stack.
