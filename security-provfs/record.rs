@@ -105,7 +105,9 @@ fn writer(cx: &Context<'_>) -> Result<Writer> {
     identity::of_writer(cx).map(Writer::Named)
 }
 
-/// A task is about to write to a file.
+/// A task is about to write to a file, and that is not settled.
+#[cold]
+#[inline(never)]
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
     let task = state::of_task(cx);
     // Deduplication asks for permission to write, and leaves the contents alone.
