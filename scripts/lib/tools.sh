@@ -104,6 +104,10 @@ run_cargo() {
     PATH=${cargo%/*}:$PATH "$cargo" "$@"
 }
 
+# What people run. Other programs of the workspace are for building and testing.
+# shellcheck disable=SC2034 # used by those who source this
+TOOLS=(provfs-show provfs-config provfs-run)
+
 # The tools as the guest runs them, in $CARGO_TARGET_DIR/release.
 build_userspace() {
     [[ -f $PROVFS_ROOT/userspace/Cargo.toml ]] || die "there is no userspace/ to build"

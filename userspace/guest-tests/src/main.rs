@@ -19,6 +19,7 @@ mod races;
 mod record;
 mod runner;
 mod skip;
+mod tools;
 mod who;
 mod write;
 
@@ -38,6 +39,7 @@ const TESTS: &[(&str, &[Test])] = &[
     ("locks", locks::TESTS),
     ("paths", paths::TESTS),
     ("programs", programs::TESTS),
+    ("tools", tools::TESTS),
     ("races", races::TESTS),
     ("faults", faults::TESTS),
 ];
