@@ -19,8 +19,8 @@ use crate::{
     record::{Decoder, Record, key_of},
 };
 
-/// Room for names or a value at first. Records fit, and so do the names of most files.
-const BUFFER: usize = 4096;
+/// Room for names or a value at first: most fit, and the kernel clears as much for each call.
+const BUFFER: usize = 1024;
 
 /// The most that the kernel returns: `XATTR_SIZE_MAX` and `XATTR_LIST_MAX` in
 /// `include/uapi/linux/limits.h`.
@@ -240,6 +240,16 @@ impl<'r> Stored<'r> {
     pub fn record(mut self) -> std::result::Result<Option<Record>, ReadError> {
         self.fetch(&Key::ALL)?;
         Ok(self.decoder.finish())
+    }
+
+    /// A record of some fields. Those that are not there are empty, the others may be.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Get`].
+    pub fn fields(mut self, keys: &[Key]) -> std::result::Result<Record, ReadError> {
+        self.fetch(keys)?;
+        Ok(self.decoder.finish().unwrap_or_default())
     }
 
     fn get(&mut self, name: &CStr) -> std::result::Result<(), ReadError> {

@@ -24,6 +24,10 @@ impl Value {
     /// assert_eq!(provfs::Value::from_stored(b"a%3Bb"), *"a;b");
     /// ```
     pub fn from_stored(stored: &[u8]) -> Self {
+        // Most have none.
+        if !stored.contains(&b'%') {
+            return stored.into();
+        }
         let mut buf = vec![0; stored.len()];
         let mut out = Writer::new(&mut buf);
         text::unescape(stored, &mut out);
@@ -142,6 +146,25 @@ impl Session {
     /// ```
     pub fn from_stored(stored: &[u8]) -> Self {
         stored::Session::parse(stored).into()
+    }
+
+    /// The session as it enters a history: of a fallback session comm and user id, without what is
+    /// different each time.
+    ///
+    /// ```
+    /// # use provfs::Session;
+    /// let session = Session::from_stored(b"comm-chain:cc1>make;cwd:/src;pid:4242;uid:1000");
+    /// assert_eq!(session.short(), Session::from_stored(b"comm:cc1:uid:1000"));
+    /// ```
+    pub fn short(&self) -> Session {
+        match self.comm() {
+            Some(comm) => Session::Legacy {
+                comm: comm.clone(),
+                pid: None,
+                uid: self.uid(),
+            },
+            None => self.clone(),
+        }
     }
 
     /// The comm of the writer, where it is known.
