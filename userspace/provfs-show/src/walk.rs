@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io::{self, BufRead, BufReader, ErrorKind},
+    io::{self, BufRead, BufReader},
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -14,6 +14,8 @@ use ignore::{
     WalkBuilder,
     overrides::{Override, OverrideBuilder},
 };
+
+use rustix::io::Errno;
 
 use crate::args::{Args, Sort};
 
@@ -119,7 +121,7 @@ impl Walk {
         for met in walk.build() {
             let entry = match met {
                 Ok(entry) => entry,
-                Err(error) => match explain(&error) {
+                Err(error) => match explain(root, &error) {
                     Some(error) => {
                         if !take(Err(error)) {
                             return false;
@@ -198,33 +200,38 @@ fn globs(globs: &[String]) -> Result<Override, String> {
     built.map_err(|error| format!("the globs are too many or too large: {error}"))
 }
 
-/// What to tell of an error on the way; nothing if it does not concern an answer.
-fn explain(error: &ignore::Error) -> Option<String> {
+/// What to tell of an error below `root`; nothing if it does not concern an answer.
+fn explain(root: &Path, error: &ignore::Error) -> Option<String> {
     match error {
-        ignore::Error::WithDepth { err, depth } => match (err.io_error(), depth) {
-            // It vanished before its turn; or it is a link that leads nowhere.
-            (Some(error), 1..) if error.kind() == ErrorKind::NotFound => None,
-            _ => explain(err),
-        },
-        ignore::Error::WithPath { path, err } => match err.io_error() {
-            Some(error) => Some(format!(
-                "cannot look into {path:?}: {error}{}",
-                if error.kind() == ErrorKind::PermissionDenied {
-                    "; ask its owner, or try as root"
-                } else {
-                    ""
-                }
-            )),
-            None => explain(err),
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            explain(root, err)
+        }
+        ignore::Error::WithPath { path, err } => match err.io_error().map(cause) {
+            Some(error) => match Errno::from_io_error(error) {
+                // It vanished before its turn; or it is a link that leads nowhere, or to itself.
+                Some(Errno::NOENT | Errno::LOOP) if path != root => None,
+                Some(Errno::ACCESS) => Some(format!(
+                    "cannot look into {path:?}: {error}; ask its owner, or try as root"
+                )),
+                _ => Some(format!("cannot look into {path:?}: {error}")),
+            },
+            None => explain(root, err),
         },
         // What it leads back to is asked where it is.
         ignore::Error::Loop { .. } => None,
         // A line of an ignore file that is no glob hides nothing.
         ignore::Error::Partial(_) | ignore::Error::Glob { .. } => None,
-        ignore::Error::WithLineNumber { err, .. } => explain(err),
         other => Some(format!(
-            "cannot look into a folder: {}",
+            "cannot look into {root:?}: {}",
             other.to_string().escape_debug()
         )),
     }
+}
+
+/// The error of the system call, without the words of the walker.
+fn cause(error: &io::Error) -> &io::Error {
+    let inner = error.get_ref().and_then(|walker| walker.source());
+    inner
+        .and_then(|inner| inner.downcast_ref())
+        .unwrap_or(error)
 }
