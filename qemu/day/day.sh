@@ -33,6 +33,7 @@ git_as() { git -c user.name=someone -c user.email=someone@example.org "$@"; }
     mkdir upstream
     printf '#include <stdio.h>\n\nvoid greet(void);\n\nint main(void)\n{\n\tgreet();\n\treturn 0;\n}\n' >upstream/main.c
     printf '#include <stdio.h>\n\nvoid greet(void)\n{\n\tputs("hullo, world");\n}\n' >upstream/greet.c
+    # shellcheck disable=SC2016 # make expands it
     printf 'hello: main.o greet.o\n\t$(CC) -o $@ $^\n' >upstream/Makefile
     git -C upstream -c init.defaultBranch=main init -q
     git_as -C upstream add .
