@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Room for names or a value at first: most fit, and the kernel clears as much for each call.
-const BUFFER: usize = 1024;
+const BUFFER: usize = 512;
 
 /// The most that the kernel returns: `XATTR_SIZE_MAX` and `XATTR_LIST_MAX` in
 /// `include/uapi/linux/limits.h`.
@@ -321,6 +321,8 @@ impl Source<'_> {
 /// Calls `call` with the empty `buffer`, and with a larger one if that is too small.
 fn fill(buffer: &mut Vec<u8>, call: impl Fn(&mut Vec<u8>) -> Result<usize>) -> Result<()> {
     buffer.clear();
+    // The kernel clears as much as there is room: one large value must not cost all files after it.
+    buffer.shrink_to(BUFFER);
     match call(buffer) {
         Err(Errno::RANGE) if buffer.capacity() < BUFFER_MAX => {
             buffer.reserve_exact(BUFFER_MAX);
@@ -450,11 +452,15 @@ mod tests {
                 b"",
             );
         }
-        let session = file.read().unwrap().unwrap().session;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let record = file.stored(&mut buffer).unwrap().record().unwrap();
         assert_eq!(
-            session,
+            record.unwrap().session,
             Some(Session::Declared(Value::from(&[b's'; 5000][..])))
         );
+        let small = Fake::default().with(c"user.prov.session", b"s");
+        assert!(small.stored(&mut buffer).unwrap().is_stamped());
+        assert!(buffer.capacity() < 2 * BUFFER, "{}", buffer.capacity());
     }
 
     #[test]
