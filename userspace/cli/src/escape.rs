@@ -23,7 +23,7 @@ pub fn write_escaped(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
 
 /// Tells whether a character can move the cursor, change the terminal or turn the direction of
 /// text.
-fn acts(c: char) -> bool {
+pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -1,98 +1,11 @@
 //! The program as it is run: what it prints where, and its exit status.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    io::Read,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+mod common;
 
-use assert_cmd::cargo::CommandCargoExt;
-use rustix::fs::{XattrFlags, setxattr};
+use std::{ffi::OsStr, fs, io::Read, os::unix::ffi::OsStrExt, path::Path, process::Stdio};
+
+use common::{Fixture, Run};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A folder with stamped files, on a file system that keeps user.* attributes. Where the build
-/// folder does not, say where one is.
-struct Fixture(TempDir);
-
-impl Fixture {
-    fn new() -> Self {
-        let parent =
-            std::env::var("PROVFS_TEST_DIR").unwrap_or_else(|_| env!("CARGO_TARGET_TMPDIR").into());
-        let dir = TempDir::new_in(&parent)
-            .unwrap_or_else(|error| panic!("cannot make a folder in {parent}: {error}"));
-        let fixture = Fixture(dir);
-        if let Err(error) = setxattr(
-            fixture.0.path(),
-            "user.provfs.probe",
-            b"",
-            XattrFlags::empty(),
-        ) {
-            panic!(
-                "{parent} keeps no user.* attributes ({error}): set PROVFS_TEST_DIR to a folder on ext4, xfs or btrfs"
-            );
-        }
-        fixture.file("plain", &[]);
-        fixture.file(
-            "stamped",
-            &[
-                ("user.prov.session", b"s1"),
-                ("user.prov.tool", b"Edit"),
-                ("user.prov.ts", b"2001-09-09T01:46:40Z"),
-            ],
-        );
-        fixture.file(
-            "packed",
-            &[(
-                "user.prov",
-                b"ts=1000000000;c=make>bash;p=4242;u=4000000000",
-            )],
-        );
-        fixture
-    }
-
-    fn file(&self, name: impl AsRef<Path>, xattrs: &[(&str, &[u8])]) {
-        let path = self.0.path().join(name);
-        fs::write(&path, "data").unwrap();
-        for (name, value) in xattrs {
-            setxattr(&path, *name, value, XattrFlags::empty()).unwrap();
-        }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::cargo_bin("provfs-show").unwrap();
-        command
-            .current_dir(self.0.path())
-            .env("TZ", "UTC")
-            .env_remove("CLICOLOR_FORCE");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Run {
-        Run::from(self.command().args(args).output().unwrap())
-    }
-}
-
-#[derive(Debug)]
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Run {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Run {
-            code: output.status.code(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-        }
-    }
-}
 
 /// Without how long ago it was.
 fn settled(out: &str) -> String {
@@ -172,8 +85,8 @@ fn a_file_that_cannot_be_read_does_not_stop_the_others() {
 #[test]
 fn links_are_followed_unless_told_otherwise() {
     let fixture = Fixture::new();
-    std::os::unix::fs::symlink("stamped", fixture.0.path().join("link")).unwrap();
-    std::os::unix::fs::symlink("nowhere", fixture.0.path().join("dangling")).unwrap();
+    std::os::unix::fs::symlink("stamped", fixture.path("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", fixture.path("dangling")).unwrap();
     assert_eq!(fixture.run(&["link"]).code, Some(0));
     assert_eq!(fixture.run(&["--no-follow", "link"]).code, Some(1));
     assert_eq!(fixture.run(&["-P", "dangling"]).code, Some(1));
@@ -277,7 +190,7 @@ fn the_command_line_is_explained() {
     ] {
         assert!(run.out.contains(part), "no {part} in {}", run.out);
     }
-    assert_eq!(fixture.run(&[]).code, Some(2));
+    assert_eq!(fixture.run::<&str>(&[]).code, Some(2));
     assert_eq!(fixture.run(&["--no-such-option"]).code, Some(2));
     assert!(fixture.run(&["--version"]).out.starts_with("provfs-show "));
 }

@@ -73,6 +73,7 @@ impl ReadError {
             Errno::NOTDIR => "a part of the path is not a directory: check the spelling",
             Errno::NAMETOOLONG => "the path, or a part of it, is longer than any can be",
             Errno::LOOP => "symbolic links lead in a circle: look at them with ls -l",
+            Errno::BADF => "the descriptor is not open, or only with O_PATH: open it for reading",
             Errno::INVAL => "a path has no NUL byte in it",
             _ => return None,
         })

@@ -12,5 +12,6 @@ mod record;
 pub mod pure;
 
 pub use error::{Object, ReadError};
-pub use read::{Reader, read, read_fd};
+pub use pure::record::Key;
+pub use read::{Reader, Stored, read, read_fd};
 pub use record::{Fallback, Format, Record, Session, Time, Value};

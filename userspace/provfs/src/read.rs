@@ -1,4 +1,5 @@
-//! Reading the record of a file: one system call for a file without one.
+//! Reading the record of a file: one system call for a file without one, and one more for each
+//! field that is asked for.
 
 use std::{
     ffi::CStr,
@@ -7,6 +8,7 @@ use std::{
 };
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{fgetxattr, flistxattr, getxattr, lgetxattr, listxattr, llistxattr},
     io::{Errno, Result},
 };
@@ -14,11 +16,11 @@ use rustix::{
 use crate::{
     error::{Object, ReadError},
     pure::record::{Key, PACKED},
-    record::Record,
+    record::{Decoder, Record, key_of},
 };
 
-/// Room for names or a value at first. Records fit, and so do the names of most files.
-const BUFFER: usize = 4096;
+/// Room for names or a value at first: most fit, and the kernel clears as much for each call.
+const BUFFER: usize = 512;
 
 /// The most that the kernel returns: `XATTR_SIZE_MAX` and `XATTR_LIST_MAX` in
 /// `include/uapi/linux/limits.h`.
@@ -32,17 +34,35 @@ const BUFFER_MAX: usize = 65536;
 /// assert!(provfs::read(file.path())?.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Errors
+///
+/// [`ReadError`] if the file is not there, may not be read, or is on a file system without
+/// `user.*` attributes. Bytes that are no record are no error: they are [`Session::Opaque`].
+///
+/// [`Session::Opaque`]: crate::Session::Opaque
 pub fn read(path: impl AsRef<Path>) -> std::result::Result<Option<Record>, ReadError> {
     Reader::new().read(path)
 }
 
-/// Reads the record of an open file. A descriptor opened with `O_PATH` will not do.
+/// Reads the record of an open file. `None` if it has none.
+///
+/// ```
+/// use std::fs::File;
+///
+/// let file = File::open("Cargo.toml")?;
+/// assert_eq!(provfs::read_fd(&file)?, provfs::read("Cargo.toml")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`read`]; and a descriptor that was opened with `O_PATH` cannot be read (`EBADF`).
 pub fn read_fd(fd: impl AsFd) -> std::result::Result<Option<Record>, ReadError> {
-    let fd = fd.as_fd();
-    read_from(&fd, || Object::Fd(fd.as_raw_fd()))
+    Reader::new().stored_fd(&fd)?.record()
 }
 
-/// Reads records as told.
+/// Reads the records of many files, with the same buffers.
 ///
 /// ```
 /// use std::os::unix::fs::symlink;
@@ -50,20 +70,25 @@ pub fn read_fd(fd: impl AsFd) -> std::result::Result<Option<Record>, ReadError> 
 /// let dir = tempfile::tempdir()?;
 /// let link = dir.path().join("dangling");
 /// symlink("nowhere", &link)?;
-/// assert!(provfs::read(&link).is_err());
+/// let mut reader = provfs::Reader::new();
+/// assert!(reader.read(&link).is_err());
 /// // The link itself is there. It has no record, since Linux keeps no user.* attributes for links.
-/// assert!(provfs::Reader::new().follow_links(false).read(&link)?.is_none());
+/// assert!(reader.follow_links(false).read(&link)?.is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Reader {
     follow_links: bool,
+    buffer: Vec<u8>,
 }
 
 impl Reader {
     /// Follows symbolic links.
     pub fn new() -> Self {
-        Reader { follow_links: true }
+        Reader {
+            follow_links: true,
+            buffer: Vec::with_capacity(BUFFER),
+        }
     }
 
     /// Whether a symbolic link stands for the file that it leads to.
@@ -73,14 +98,60 @@ impl Reader {
     }
 
     /// Reads the record of a file. `None` if it has none.
-    pub fn read(&self, path: impl AsRef<Path>) -> std::result::Result<Option<Record>, ReadError> {
-        let path = path.as_ref();
-        let object = || Object::Path(path.to_owned());
-        if self.follow_links {
-            read_from(&path, object)
+    ///
+    /// # Errors
+    ///
+    /// As the function [`read`].
+    pub fn read(
+        &mut self,
+        path: impl AsRef<Path>,
+    ) -> std::result::Result<Option<Record>, ReadError> {
+        self.stored(path.as_ref())?.record()
+    }
+
+    /// Looks which fields of a record a file has, and reads none yet.
+    ///
+    /// Whoever wants some files out of many asks for the field that decides, and leaves the others
+    /// where they are:
+    ///
+    /// ```
+    /// # use provfs::{Key, Reader, Session};
+    /// # use rustix::fs::{XattrFlags, setxattr};
+    /// # let file = tempfile::NamedTempFile::new_in(env!("CARGO_MANIFEST_DIR"))?;
+    /// # setxattr(file.path(), "user.prov.session", b"s1", XattrFlags::empty())?;
+    /// # setxattr(file.path(), "user.prov.tool", b"Edit", XattrFlags::empty())?;
+    /// let mut reader = Reader::new();
+    /// let mut stored = reader.stored(file.path())?;
+    /// assert!(stored.is_stamped());
+    /// let session = stored.fetch(&[Key::Session])?.session.as_ref();
+    /// assert_eq!(session, Some(&Session::Declared("s1".into())));
+    /// let record = stored.record()?.ok_or("it vanished")?;
+    /// assert_eq!(record.tool, Some("Edit".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::List`].
+    pub fn stored<'r>(&'r mut self, path: &'r Path) -> std::result::Result<Stored<'r>, ReadError> {
+        let source = if self.follow_links {
+            Source::Path(path)
         } else {
-            read_from(&Link(path), object)
-        }
+            Source::Link(path)
+        };
+        Stored::list(source, &mut self.buffer)
+    }
+
+    /// The same for an open file.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::List`].
+    pub fn stored_fd<'r>(
+        &'r mut self,
+        fd: &'r impl AsFd,
+    ) -> std::result::Result<Stored<'r>, ReadError> {
+        Stored::list(Source::Fd(fd.as_fd()), &mut self.buffer)
     }
 }
 
@@ -90,112 +161,194 @@ impl Default for Reader {
     }
 }
 
-/// What has extended attributes. Tests have one in memory.
-trait Source {
-    /// Names, each with a NUL behind it.
-    fn list(&self, buf: &mut [u8]) -> Result<usize>;
-    /// The value of one name.
-    fn get(&self, name: &CStr, buf: &mut [u8]) -> Result<usize>;
+/// A record as it lies in a file: which fields there are is known, their values are read when
+/// they are asked for. [`Reader::stored`] makes it.
+///
+/// A writer may stamp the file in between. Then fields of two records can meet, as they can for
+/// every reader of several attributes.
+#[derive(Debug)]
+pub struct Stored<'r> {
+    source: Source<'r>,
+    buffer: &'r mut Vec<u8>,
+    /// Keys that are there and were not read yet, a bit each at [`Key::index`].
+    unread: u8,
+    /// Likewise the packed record.
+    unread_packed: bool,
+    stamped: bool,
+    decoder: Decoder,
 }
 
-impl Source for &Path {
-    fn list(&self, buf: &mut [u8]) -> Result<usize> {
-        listxattr(*self, buf)
-    }
-    fn get(&self, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-        getxattr(*self, name, buf)
-    }
-}
-
-/// A path whose last component is not followed.
-struct Link<'a>(&'a Path);
-
-impl Source for Link<'_> {
-    fn list(&self, buf: &mut [u8]) -> Result<usize> {
-        llistxattr(self.0, buf)
-    }
-    fn get(&self, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-        lgetxattr(self.0, name, buf)
-    }
-}
-
-impl Source for BorrowedFd<'_> {
-    fn list(&self, buf: &mut [u8]) -> Result<usize> {
-        flistxattr(self, buf)
-    }
-    fn get(&self, name: &CStr, buf: &mut [u8]) -> Result<usize> {
-        fgetxattr(self, name, buf)
-    }
-}
-
-fn read_from(
-    source: &impl Source,
-    object: impl Fn() -> Object,
-) -> std::result::Result<Option<Record>, ReadError> {
-    let mut names = [0; BUFFER];
-    let names = fetch(&mut names, |buf| source.list(buf)).map_err(|errno| ReadError::List {
-        object: object(),
-        source: errno.into(),
-    })?;
-
-    let mut found = Vec::new();
-    for name in [PACKED].into_iter().chain(Key::ALL.map(Key::name)) {
-        // Names that are not there are not asked for: most files have no record at all, or one
-        // packed.
-        if !names
-            .split(|&byte| byte == 0)
-            .any(|listed| listed == name.to_bytes())
-        {
-            continue;
+impl<'r> Stored<'r> {
+    fn list(source: Source<'r>, buffer: &'r mut Vec<u8>) -> std::result::Result<Self, ReadError> {
+        fill(buffer, |buffer| source.list(buffer)).map_err(|errno| ReadError::List {
+            object: source.object(),
+            source: errno.into(),
+        })?;
+        let (mut unread, mut unread_packed) = (0, false);
+        for name in buffer.split(|&byte| byte == 0) {
+            if name == PACKED.to_bytes() {
+                unread_packed = true;
+            } else if let Some(key) = key_of(name) {
+                unread |= bit(key);
+            }
         }
-        let mut value = [0; BUFFER];
-        match fetch(&mut value, |buf| source.get(name, buf)) {
-            Ok(value) => found.push((name.to_bytes(), value.into_owned())),
+        Ok(Stored {
+            source,
+            buffer,
+            unread,
+            unread_packed,
+            stamped: unread != 0 || unread_packed,
+            decoder: Decoder::default(),
+        })
+    }
+
+    /// Whether there is a record, in whatever form.
+    pub fn is_stamped(&self) -> bool {
+        self.stamped
+    }
+
+    /// Reads some fields, those of them that are there and were not read before. The others of
+    /// the record may be empty yet.
+    ///
+    /// Which of two formats counts can only be told from all of it, so where a file has both, all
+    /// is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Get`].
+    pub fn fetch(&mut self, keys: &[Key]) -> std::result::Result<&Record, ReadError> {
+        let both = self.unread_packed && self.unread != 0;
+        let keys = if both { &Key::ALL[..] } else { keys };
+        if self.unread_packed {
+            self.unread_packed = false;
+            self.get(PACKED)?;
+        }
+        for &key in keys {
+            if self.unread & bit(key) != 0 {
+                self.unread &= !bit(key);
+                self.get(key.name())?;
+            }
+        }
+        Ok(self.decoder.so_far())
+    }
+
+    /// Reads what was not read yet. `None` if there is no record.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Get`].
+    pub fn record(mut self) -> std::result::Result<Option<Record>, ReadError> {
+        self.fetch(&Key::ALL)?;
+        Ok(self.decoder.finish())
+    }
+
+    /// A record of some fields. Those that are not there are empty, the others may be.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Get`].
+    pub fn fields(mut self, keys: &[Key]) -> std::result::Result<Record, ReadError> {
+        self.fetch(keys)?;
+        Ok(self.decoder.finish().unwrap_or_default())
+    }
+
+    fn get(&mut self, name: &CStr) -> std::result::Result<(), ReadError> {
+        let source = &self.source;
+        match fill(self.buffer, |buffer| source.get(name, buffer)) {
+            Ok(()) => self.decoder.add(name.to_bytes(), self.buffer),
             // Somebody removed it meanwhile.
             Err(Errno::NODATA) => {}
             Err(errno) => {
-                let key = name.to_string_lossy().into_owned();
                 return Err(ReadError::Get {
-                    object: object(),
-                    key,
+                    object: source.object(),
+                    key: name.to_string_lossy().into_owned(),
                     source: errno.into(),
                 });
             }
         }
+        Ok(())
     }
-    Ok(Record::from_xattrs(found))
 }
 
-/// Calls `call` with `buf`, and with a larger buffer if that is too small.
-fn fetch<'b>(
-    buf: &'b mut [u8; BUFFER],
-    mut call: impl FnMut(&mut [u8]) -> Result<usize>,
-) -> Result<std::borrow::Cow<'b, [u8]>> {
-    match call(buf) {
-        Ok(len) => Ok(buf[..len].into()),
-        Err(Errno::RANGE) => {
-            let mut large = vec![0; BUFFER_MAX];
-            let len = call(&mut large)?;
-            large.truncate(len);
-            Ok(large.into())
+fn bit(key: Key) -> u8 {
+    1 << key.index()
+}
+
+/// What has extended attributes.
+#[derive(Clone, Copy, Debug)]
+enum Source<'r> {
+    Path(&'r Path),
+    /// A path whose last component is not followed.
+    Link(&'r Path),
+    Fd(BorrowedFd<'r>),
+    #[cfg(test)]
+    Fake(&'r tests::Fake),
+}
+
+impl Source<'_> {
+    fn object(&self) -> Object {
+        match self {
+            Source::Path(path) | Source::Link(path) => Object::Path(path.to_path_buf()),
+            Source::Fd(fd) => Object::Fd(fd.as_raw_fd()),
+            #[cfg(test)]
+            Source::Fake(_) => Object::Path("/a/file".into()),
         }
-        Err(errno) => Err(errno),
     }
+
+    /// Names, each with a NUL behind it, into the room of an empty buffer.
+    fn list(&self, buffer: &mut Vec<u8>) -> Result<usize> {
+        match self {
+            Source::Path(path) => listxattr(*path, spare_capacity(buffer)),
+            Source::Link(path) => llistxattr(*path, spare_capacity(buffer)),
+            Source::Fd(fd) => flistxattr(fd, spare_capacity(buffer)),
+            #[cfg(test)]
+            Source::Fake(fake) => fake.list(buffer),
+        }
+    }
+
+    /// The value of one name, likewise.
+    fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> Result<usize> {
+        match self {
+            Source::Path(path) => getxattr(*path, name, spare_capacity(buffer)),
+            Source::Link(path) => lgetxattr(*path, name, spare_capacity(buffer)),
+            Source::Fd(fd) => fgetxattr(fd, name, spare_capacity(buffer)),
+            #[cfg(test)]
+            Source::Fake(fake) => fake.get(name, buffer),
+        }
+    }
+}
+
+/// Calls `call` with the empty `buffer`, and with a larger one if that is too small.
+fn fill(buffer: &mut Vec<u8>, call: impl Fn(&mut Vec<u8>) -> Result<usize>) -> Result<()> {
+    buffer.clear();
+    // The kernel clears as much as there is room: one large value must not cost all files after it.
+    buffer.shrink_to(BUFFER);
+    match call(buffer) {
+        Err(Errno::RANGE) if buffer.capacity() < BUFFER_MAX => {
+            buffer.reserve_exact(BUFFER_MAX);
+            call(buffer)?;
+        }
+        filled => {
+            filled?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, ffi::CString};
+    use std::{cell::RefCell, collections::BTreeMap, ffi::CString};
 
     use super::*;
     use crate::record::{Format, Session, Value};
 
     /// A file in memory, on which one call fails.
-    #[derive(Default)]
-    struct Fake {
+    #[derive(Debug, Default)]
+    pub(super) struct Fake {
         xattrs: BTreeMap<CString, Vec<u8>>,
         fail_list: Option<Errno>,
         fail_get: Option<(&'static CStr, Errno)>,
+        asked: RefCell<Vec<CString>>,
     }
 
     impl Fake {
@@ -204,38 +357,81 @@ mod tests {
             self
         }
 
-        fn read(&self) -> std::result::Result<Option<Record>, ReadError> {
-            read_from(self, || Object::Path("/a/file".into()))
+        fn stored<'r>(
+            &'r self,
+            buffer: &'r mut Vec<u8>,
+        ) -> std::result::Result<Stored<'r>, ReadError> {
+            Stored::list(Source::Fake(self), buffer)
         }
-    }
 
-    fn copy(value: &[u8], buf: &mut [u8]) -> Result<usize> {
-        buf.get_mut(..value.len())
-            .ok_or(Errno::RANGE)?
-            .copy_from_slice(value);
-        Ok(value.len())
-    }
+        fn read(&self) -> std::result::Result<Option<Record>, ReadError> {
+            self.stored(&mut Vec::with_capacity(BUFFER))?.record()
+        }
 
-    impl Source for Fake {
-        fn list(&self, buf: &mut [u8]) -> Result<usize> {
+        pub(super) fn list(&self, buffer: &mut Vec<u8>) -> Result<usize> {
             match self.fail_list {
                 Some(errno) => Err(errno),
                 None => {
-                    let names: Vec<_> = self
-                        .xattrs
-                        .keys()
-                        .map(|name| name.as_bytes_with_nul())
-                        .collect();
-                    copy(&names.concat(), buf)
+                    let names: Vec<_> = self.xattrs.keys().map(|n| n.as_bytes_with_nul()).collect();
+                    copy(&names.concat(), buffer)
                 }
             }
         }
-        fn get(&self, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+
+        pub(super) fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> Result<usize> {
+            self.asked.borrow_mut().push(name.to_owned());
             match self.fail_get {
                 Some((failing, errno)) if failing == name => Err(errno),
-                _ => copy(self.xattrs.get(name).ok_or(Errno::NODATA)?, buf),
+                _ => copy(self.xattrs.get(name).ok_or(Errno::NODATA)?, buffer),
             }
         }
+    }
+
+    fn copy(value: &[u8], buffer: &mut Vec<u8>) -> Result<usize> {
+        if value.len() > buffer.capacity() {
+            return Err(Errno::RANGE);
+        }
+        buffer.extend_from_slice(value);
+        Ok(value.len())
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_read() {
+        let file = Fake::default()
+            .with(c"user.prov.session", b"s")
+            .with(c"user.prov.tool", b"t")
+            .with(c"user.prov.ts", b"5");
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut stored = file.stored(&mut buffer).unwrap();
+        assert!(stored.is_stamped());
+        assert!(file.asked.borrow().is_empty());
+        let record = stored.fetch(&[Key::Turn, Key::Tool]).unwrap();
+        assert_eq!(
+            (record.tool.as_ref().unwrap(), &record.session),
+            (&"t".into(), &None)
+        );
+        assert_eq!(*file.asked.borrow(), [c"user.prov.tool".to_owned()]);
+        stored.fetch(&[Key::Tool]).unwrap();
+        assert_eq!(file.asked.borrow().len(), 1, "asked for once");
+        assert!(stored.record().unwrap().unwrap().session.is_some());
+        assert_eq!(file.asked.borrow().len(), 3);
+    }
+
+    #[test]
+    fn where_there_are_two_formats_all_is_read() {
+        let file = Fake::default()
+            .with(c"user.prov.session", b"keys")
+            .with(c"user.prov.ts", b"5")
+            .with(c"user.prov", b"ts=6;s=packed");
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut stored = file.stored(&mut buffer).unwrap();
+        let session = stored.fetch(&[Key::Session]).unwrap().session.clone();
+        assert_eq!(session, Some(Session::Declared("packed".into())));
+        assert!(
+            Fake::default()
+                .stored(&mut Vec::new())
+                .is_ok_and(|none| !none.is_stamped())
+        );
     }
 
     #[test]
@@ -256,11 +452,15 @@ mod tests {
                 b"",
             );
         }
-        let session = file.read().unwrap().unwrap().session;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let record = file.stored(&mut buffer).unwrap().record().unwrap();
         assert_eq!(
-            session,
+            record.unwrap().session,
             Some(Session::Declared(Value::from(&[b's'; 5000][..])))
         );
+        let small = Fake::default().with(c"user.prov.session", b"s");
+        assert!(small.stored(&mut buffer).unwrap().is_stamped());
+        assert!(buffer.capacity() < 2 * BUFFER, "{}", buffer.capacity());
     }
 
     #[test]

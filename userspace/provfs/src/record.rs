@@ -24,6 +24,10 @@ impl Value {
     /// assert_eq!(provfs::Value::from_stored(b"a%3Bb"), *"a;b");
     /// ```
     pub fn from_stored(stored: &[u8]) -> Self {
+        // Most have none.
+        if !stored.contains(&b'%') {
+            return stored.into();
+        }
         let mut buf = vec![0; stored.len()];
         let mut out = Writer::new(&mut buf);
         text::unescape(stored, &mut out);
@@ -144,6 +148,25 @@ impl Session {
         stored::Session::parse(stored).into()
     }
 
+    /// The session as it enters a history: of a fallback session comm and user id, without what is
+    /// different each time.
+    ///
+    /// ```
+    /// # use provfs::Session;
+    /// let session = Session::from_stored(b"comm-chain:cc1>make;cwd:/src;pid:4242;uid:1000");
+    /// assert_eq!(session.short(), Session::from_stored(b"comm:cc1:uid:1000"));
+    /// ```
+    pub fn short(&self) -> Session {
+        match self.comm() {
+            Some(comm) => Session::Legacy {
+                comm: comm.clone(),
+                pid: None,
+                uid: self.uid(),
+            },
+            None => self.clone(),
+        }
+    }
+
     /// The comm of the writer, where it is known.
     pub fn comm(&self) -> Option<&Value> {
         match self {
@@ -262,20 +285,11 @@ impl Record {
         N: AsRef<[u8]>,
         V: AsRef<[u8]>,
     {
-        let mut packed = None;
-        let mut keys = None;
+        let mut decoder = Decoder::default();
         for (name, value) in xattrs {
-            let (name, value) = (name.as_ref(), value.as_ref());
-            if name == PACKED.to_bytes() {
-                packed = Some(Record::from_packed(value));
-            } else if let Some(key) = Key::ALL.iter().find(|key| name == key.name().to_bytes()) {
-                keys.get_or_insert_with(Record::default).set(*key, value);
-            }
+            decoder.add(name.as_ref(), value.as_ref());
         }
-        match (keys, packed) {
-            (Some(keys), Some(packed)) if packed.time() > keys.time() => Some(packed),
-            (keys, packed) => keys.or(packed),
-        }
+        decoder.finish()
     }
 
     fn from_packed(value: &[u8]) -> Self {
@@ -306,6 +320,70 @@ impl Record {
 
     fn time(&self) -> Option<Timestamp> {
         self.ts.as_ref()?.timestamp()
+    }
+}
+
+/// The key whose attribute has this name.
+pub(crate) fn key_of(name: &[u8]) -> Option<Key> {
+    // Most names are others: one comparison for them.
+    if !name.starts_with(PACKED.to_bytes()) {
+        return None;
+    }
+    Key::ALL
+        .into_iter()
+        .find(|key| name == key.name().to_bytes())
+}
+
+/// Makes a record of extended attributes, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    keys: Option<Record>,
+    packed: Option<Record>,
+}
+
+impl Decoder {
+    /// Takes one attribute, of whatever name.
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
+        if name == PACKED.to_bytes() {
+            self.packed = Some(Record::from_packed(value));
+        } else if let Some(key) = key_of(name) {
+            self.keys.get_or_insert_default().set(key, value);
+        }
+    }
+
+    /// The packed record if it is the later one.
+    fn packed_counts(&self) -> bool {
+        match (&self.keys, &self.packed) {
+            (Some(keys), Some(packed)) => packed.time() > keys.time(),
+            (keys, _) => keys.is_none(),
+        }
+    }
+
+    /// What is known of the record by now.
+    pub(crate) fn so_far(&self) -> &Record {
+        static NOTHING: Record = Record {
+            format: Format::Keys,
+            session: None,
+            tool: None,
+            turn: None,
+            intent: None,
+            ts: None,
+            history: Vec::new(),
+        };
+        let record = if self.packed_counts() {
+            &self.packed
+        } else {
+            &self.keys
+        };
+        record.as_ref().unwrap_or(&NOTHING)
+    }
+
+    pub(crate) fn finish(self) -> Option<Record> {
+        if self.packed_counts() {
+            self.packed
+        } else {
+            self.keys
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Records on a real file system: by path, through links, by descriptor.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::symlink,
+    os::unix::fs::{OpenOptionsExt, symlink},
     path::Path,
 };
 
 use provfs::{Format, Reader, Session};
-use rustix::fs::{XattrFlags, setxattr};
+use rustix::fs::{OFlags, XattrFlags, setxattr};
 use tempfile::TempDir;
 
 /// A folder on a file system that keeps user.* attributes. Where the build folder does not, say
@@ -82,6 +82,14 @@ fn what_cannot_be_read_says_why() {
     let error = provfs::read(&missing).unwrap_err();
     assert!(error.to_string().ends_with("missing\""), "{error}");
     assert_eq!(error.io_error().kind(), io::ErrorKind::NotFound);
+    let unreadable = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::PATH.bits() as i32)
+        .open(dir.path())
+        .unwrap();
+    let error = provfs::read_fd(&unreadable).unwrap_err();
+    assert!(error.to_string().contains("file descriptor"), "{error}");
+    assert!(error.advice().unwrap().contains("O_PATH"));
     let below = dir.path().join("file/below");
     fs::write(dir.path().join("file"), "").unwrap();
     assert_eq!(

@@ -1,4 +1,5 @@
-//! The answer for programs: one JSON document, a file a line.
+//! The answer for programs: one JSON document with a file a line, or one object a line.
+//! `Documentation/provfs-show.schema.json` says what is in it.
 //!
 //! What is known of a file is always there, `null` where it has no such thing. A byte string that
 //! is not UTF-8 is given in base64 under its name with `_b64` behind it, and its plain name is
@@ -7,7 +8,6 @@
 use std::{
     io::{self, Write},
     os::unix::ffi::OsStrExt,
-    path::Path,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -15,75 +15,130 @@ use provfs::{
     Fallback, Format, Record, Session, Time, Value,
     pure::time::{RFC3339_LEN, format_rfc3339},
 };
-use provfs_cli::json::bytes;
+use provfs_cli::{escape::acts, json::bytes};
 use serde::{
     Serialize, Serializer,
     ser::{Error, SerializeMap},
 };
+use serde_json::ser::Formatter;
 
-use crate::show::Printer;
+use super::{Each, look::verdict_name};
+use crate::{ask::Answer, verify::Check};
 
 /// The version of what is printed.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
-/// Prints a JSON document.
-pub(crate) struct Json {
-    first: bool,
+/// How a document of files begins.
+const FILES: &str = "{\"schema\":1,\"files\":[";
+
+/// How JSON is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// All of it in one document.
+    Document,
+    /// One object a line, each with the version in it.
+    Lines,
+}
+
+/// Prints files as JSON.
+pub(super) struct Json {
+    shape: Shape,
 }
 
 impl Json {
-    pub(crate) fn new() -> Self {
-        Json { first: true }
+    pub(super) fn new(shape: Shape) -> Self {
+        Json { shape }
     }
 }
 
-impl Printer for Json {
-    fn begin(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "{{\"schema\":{SCHEMA},\"files\":[")
+impl Each for Json {
+    fn is_text(&self) -> bool {
+        false
     }
 
-    fn file(
-        &mut self,
-        out: &mut dyn Write,
-        path: &Path,
-        record: Option<&Record>,
-    ) -> io::Result<()> {
-        let separator = if std::mem::take(&mut self.first) {
-            "\n"
-        } else {
-            ",\n"
-        };
-        out.write_all(separator.as_bytes())?;
-        Ok(serde_json::to_writer(out, &File { path, record })?)
+    fn frame(&self) -> [&'static str; 3] {
+        match self.shape {
+            Shape::Document => [FILES, ",", "\n]}\n"],
+            Shape::Lines => [""; 3],
+        }
     }
 
-    fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "\n]}}")
+    fn file(&self, out: &mut Vec<u8>, answer: &Answer) -> io::Result<()> {
+        match self.shape {
+            Shape::Document => {
+                out.push(b'\n');
+                let schema = None;
+                write(out, &File { schema, answer })
+            }
+            Shape::Lines => {
+                let schema = Some(SCHEMA);
+                write(out, &File { schema, answer })?;
+                out.push(b'\n');
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes a value on one line.
+pub(super) fn write(out: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Harmless);
+    Ok(value.serialize(&mut serializer)?)
+}
+
+/// Compact JSON that no terminal takes for commands: JSON itself lets C1 controls, DEL and
+/// characters that turn the direction of text through.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        if fragment.bytes().all(|byte| byte.is_ascii() && byte != 0x7f) {
+            return out.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some(at) = rest.find(acts) {
+            let (before, from) = rest.split_at(at);
+            out.write_all(before.as_bytes())?;
+            let mut chars = from.chars();
+            let actor = chars.next().unwrap_or_default();
+            for unit in actor.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        out.write_all(rest.as_bytes())
     }
 }
 
 struct File<'a> {
-    path: &'a Path,
-    record: Option<&'a Record>,
+    schema: Option<u32>,
+    answer: &'a Answer,
 }
 
 impl Serialize for File<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Answer {
+            path,
+            record,
+            check,
+        } = self.answer;
         let none = Record::default();
-        let record = self.record.unwrap_or(&none);
-        let format = match self.record.map(|record| record.format) {
+        let format = match record.as_ref().map(|record| record.format) {
             None => None,
             Some(Format::Keys) => Some("keys"),
             Some(Format::Packed) => Some("packed"),
             Some(_) => return Err(S::Error::custom("a format of a later version")),
         };
+        let record = record.as_ref().unwrap_or(&none);
         let mut map = serializer.serialize_map(None)?;
-        bytes(
-            &mut map,
-            "path",
-            "path_b64",
-            Some(self.path.as_os_str().as_bytes()),
-        )?;
+        if let Some(schema) = self.schema {
+            map.serialize_entry("schema", &schema)?;
+        }
+        let path = path.as_os_str().as_bytes();
+        bytes(&mut map, "path", "path_b64", Some(path))?;
         map.serialize_entry("format", &format)?;
         map.serialize_entry("session", &record.session.as_ref().map(SessionJson))?;
         for (name, name_b64, value) in [
@@ -99,13 +154,55 @@ impl Serialize for File<'_> {
             )?;
         }
         map.serialize_entry("ts", &record.ts.as_ref().map(TimeJson))?;
-        let history: Vec<_> = record.history.iter().map(SessionJson).collect();
-        map.serialize_entry("history", &history)?;
+        map.serialize_entry("history", &History(&record.history))?;
+        if let Some(check) = check {
+            map.serialize_entry("verify", &CheckJson(check))?;
+        }
         map.end()
     }
 }
 
-struct SessionJson<'a>(&'a Session);
+struct History<'a>(&'a [Session]);
+
+impl Serialize for History<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(SessionJson))
+    }
+}
+
+struct CheckJson<'a>(&'a Check);
+
+impl Serialize for CheckJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let times = &self.0.times;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("verdict", verdict_name(self.0.verdict))?;
+        map.serialize_entry("modified", &UnixJson(times.modified))?;
+        map.serialize_entry("changed", &UnixJson(times.changed))?;
+        map.serialize_entry("birth", &times.birth.map(UnixJson))?;
+        map.end()
+    }
+}
+
+/// A time that is known for sure.
+pub(super) struct UnixJson(pub(super) i64);
+
+impl Serialize for UnixJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("unix", &self.0)?;
+        rfc3339(&mut map, self.0)?;
+        map.end()
+    }
+}
+
+fn rfc3339<M: SerializeMap>(map: &mut M, unix: i64) -> Result<(), M::Error> {
+    let mut buf = [0; RFC3339_LEN];
+    let text = format_rfc3339(unix, &mut buf);
+    bytes(map, "rfc3339", "rfc3339_b64", Some(text))
+}
+
+pub(super) struct SessionJson<'a>(pub(super) &'a Session);
 
 impl Serialize for SessionJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -186,15 +283,7 @@ impl Serialize for TimeJson<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("unix", unix)?;
         match unix {
-            Some(unix) => {
-                let mut buf = [0; RFC3339_LEN];
-                bytes(
-                    &mut map,
-                    "rfc3339",
-                    "rfc3339_b64",
-                    Some(format_rfc3339(*unix, &mut buf)),
-                )?;
-            }
+            Some(unix) => rfc3339(&mut map, *unix)?,
             None => {
                 map.serialize_entry("rfc3339", &())?;
                 bytes(&mut map, "raw", "raw_b64", Some(raw.as_bytes()))?;
@@ -209,12 +298,26 @@ mod tests {
     use super::*;
 
     fn show(xattrs: &[(&str, &[u8])]) -> String {
-        let record = Record::from_xattrs(xattrs.iter().copied());
-        serde_json::to_string_pretty(&File {
-            path: Path::new("file"),
-            record: record.as_ref(),
-        })
-        .unwrap()
+        let answer = Answer {
+            path: "file".into(),
+            record: Record::from_xattrs(xattrs.iter().copied()),
+            check: None,
+        };
+        let file = File {
+            schema: None,
+            answer: &answer,
+        };
+        serde_json::to_string_pretty(&file).unwrap()
+    }
+
+    #[test]
+    fn no_character_acts_on_a_terminal() {
+        let text = "a\u{7f}\u{9b}1m\u{202e}é\u{1}\"b";
+        let mut out = Vec::new();
+        write(&mut out, &text).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, r#""a\u007f\u009b1m\u202eé\u0001\"b""#);
+        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
     }
 
     #[test]
