@@ -170,6 +170,11 @@ impl Lsm for Provfs {
         }
     }
 
+    fn inode_copy_up(cx: &Context<'_>, _source: &Dentry) -> Result {
+        state::of_task(cx).set_copying();
+        Ok(())
+    }
+
     fn inode_copy_up_xattr(cx: &Context<'_>, name: &CStr) {
         record::copying_xattr(cx, name);
     }

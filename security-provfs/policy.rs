@@ -450,6 +450,12 @@ fn with_path<T>(path: &Path, f: impl FnOnce(Option<&[u8]>) -> T) -> Result<T> {
     Ok(f(path))
 }
 
+/// Whether a path is in no name space, so that nobody has it.
+pub(crate) fn is_nowhere(path: &Path) -> bool {
+    let mut short = [const { MaybeUninit::uninit() }; SHORT_PATH];
+    matches!(path.absolute(&mut short), Err(error) if error == EINVAL)
+}
+
 /// What a decision depends on, as a number of which the low byte is free.
 #[derive(Clone, Copy)]
 struct Key(u64);

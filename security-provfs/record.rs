@@ -79,13 +79,24 @@ pub(crate) fn is_settled(cx: &Context<'_>, file: &LocalFile) -> bool {
 ///
 /// Pipes, sockets and devices are not, nor are files that only the kernel can see, and files that
 /// another file system uses to store its own: that one is stamped.
-fn is_ours(file: &LocalFile) -> bool {
+fn is_ours(cx: &Context<'_>, file: &LocalFile) -> bool {
     let inode = file.inode();
 
     inode.is_regular()
         && !inode.is_private()
         && !file.is_backing()
         && !file.path().mount().is_internal()
+        && !is_copy(cx, file.path())
+}
+
+/// Whether this is a file that a file system is making as a copy of another one, on behalf of the
+/// current task.
+///
+/// Such a file does not say so, but it is reached through a mount that is in no name space. Other
+/// such mounts were unmounted while they were in use; so this is asked only of tasks for which a
+/// file system has copied before.
+fn is_copy(cx: &Context<'_>, path: &Path) -> bool {
+    state::of_task(cx).is_copying() && policy::is_nowhere(path)
 }
 
 /// Who is about to modify a file.
@@ -134,7 +145,7 @@ pub(crate) fn ioctl(cx: &Context<'_>, deduplicates: bool) {
 
 /// A task is about to modify an open file.
 fn modifying(cx: &Context<'_>, file: &LocalFile, wait: Wait<'_>) {
-    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
+    if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }
 
@@ -176,7 +187,7 @@ pub(crate) fn truncating(cx: &Context<'_>, file: &LocalFile) {
 
 /// Notes a modification by the current task, to be stamped by the next write or at release.
 fn owe(cx: &Context<'_>, file: &LocalFile) {
-    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
+    if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }
 
@@ -498,7 +509,7 @@ pub(crate) fn opening_truncated(file: &LocalFile) {
 ///
 /// The first write makes the stamp, in the name of its writer; if there is none, the release does.
 pub(crate) fn created(cx: &Context<'_>, file: &LocalFile) {
-    if !is_ours(file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
+    if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }
 
@@ -607,7 +618,7 @@ fn is_record(name: &CStr) -> bool {
 /// A file system is about to copy an extended attribute along with its file.
 pub(crate) fn copying_xattr(cx: &Context<'_>, name: &CStr) {
     if is_record(name) {
-        state::of_task(cx).set_copying_up();
+        state::of_task(cx).set_copying_xattr();
     }
 }
 
@@ -617,7 +628,7 @@ pub(crate) fn may_change_xattr(cx: &Context<'_>, name: &CStr) -> Result {
         return Ok(());
     }
     let task = state::of_task(cx);
-    let is_copy = task.take_copying_up();
+    let is_copy = task.take_copying_xattr();
     if policy::is_protecting()
         && !is_copy
         && !task.is_stamping()

@@ -117,7 +117,10 @@ const STAMPING: u32 = 1 << 0;
 const EXCHANGING: u32 = 1 << 1;
 
 /// A file system is about to copy an attribute of a record, on behalf of the task.
-const COPYING_UP: u32 = 1 << 2;
+const COPYING_XATTR: u32 = 1 << 2;
+
+/// A file system has copied a file on behalf of the task, or does so now.
+const COPYING: u32 = 1 << 3;
 
 /// What is remembered in a task. Only the task itself changes it.
 #[derive(Zeroable)]
@@ -200,17 +203,27 @@ impl TaskState {
         self.set(EXCHANGING, exchanging);
     }
 
+    /// Whether a file system has ever copied a file on behalf of the task.
+    pub(crate) fn is_copying(&self) -> bool {
+        self.has(COPYING)
+    }
+
+    /// Remembers that a file system is about to copy a file on behalf of the task.
+    pub(crate) fn set_copying(&self) {
+        self.set(COPYING, true);
+    }
+
     /// Remembers that a file system is about to copy an attribute of a record.
-    pub(crate) fn set_copying_up(&self) {
-        self.set(COPYING_UP, true);
+    pub(crate) fn set_copying_xattr(&self) {
+        self.set(COPYING_XATTR, true);
     }
 
     /// Forgets that a file system is about to copy an attribute of a record, and returns whether
     /// it was.
-    pub(crate) fn take_copying_up(&self) -> bool {
-        let was = self.has(COPYING_UP);
+    pub(crate) fn take_copying_xattr(&self) -> bool {
+        let was = self.has(COPYING_XATTR);
         if was {
-            self.set(COPYING_UP, false);
+            self.set(COPYING_XATTR, false);
         }
         was
     }
