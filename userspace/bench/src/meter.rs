@@ -22,9 +22,9 @@ use rustix::{
 
 use crate::error::{Context, Error, Result};
 
-/// How long deferred work may take after everything is on disk: five ticks, so that RCU callbacks are through and queues
+/// How long deferred work may take after everything is on disk: three ticks, so that RCU callbacks are through and queues
 /// of work are empty.
-const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(12);
 
 /// What is left between two measurements to what the one before has set going.
 const PAUSE: Duration = Duration::from_millis(40);

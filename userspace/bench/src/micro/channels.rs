@@ -16,19 +16,19 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pipe",
         about: "a byte to another process and back through pipes",
-        ops: 4_000,
+        ops: 1_500,
         measure: pipe,
     },
     Row {
         name: "unix_socket",
         about: "the same through a stream of AF_UNIX",
-        ops: 4_000,
+        ops: 1_500,
         measure: unix_socket,
     },
     Row {
         name: "tcp",
         about: "the same through a TCP connection on the loopback",
-        ops: 2_000,
+        ops: 600,
         measure: tcp,
     },
 ];

@@ -53,13 +53,13 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "create_unlink",
         about: "create, close, unlink",
-        ops: 1_000,
+        ops: 600,
         measure: create_unlink,
     },
     Row {
         name: "rename",
         about: "rename to a free name",
-        ops: 4_000,
+        ops: 2_000,
         measure: rename_free,
     },
     Row {
