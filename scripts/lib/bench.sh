@@ -4,7 +4,7 @@
 BENCH=$CACHE/bench
 
 # Debian packages to compare with. They are unpacked and not installed: auditd would otherwise start watching this machine.
-BENCH_PACKAGES=(auditd fatrace inotify-tools postmark fio)
+BENCH_PACKAGES=(auditd fatrace inotify-tools postmark fio sqlite3)
 
 have_bench_peers() { [[ $(cat "$BENCH/peers.list" 2>/dev/null) == "${BENCH_PACKAGES[*]}" ]]; }
 

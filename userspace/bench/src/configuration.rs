@@ -229,8 +229,6 @@ fn start(mut command: Command) -> Result<Child> {
         .stderr(said)
         .spawn()
         .at("execute", program)?;
-    // Idle time leaps, so this is soon over.
-    pass_time(Duration::from_secs(2));
     Ok(child)
 }
 
@@ -241,7 +239,7 @@ fn audit(mount: &Path, peers: &Peers) -> Result<Child> {
     let file = configuration.join("auditd.conf");
     let text = format!(
         "log_file = {}\nlog_format = RAW\nwrite_logs = yes\nlocal_events = yes\nflush = INCREMENTAL_ASYNC\nfreq = 50\n\
-         max_log_file = 4096\nmax_log_file_action = ignore\nspace_left_action = ignore\nadmin_space_left_action = ignore\n\
+         max_log_file = 4096\nmax_log_file_action = ignore\nspace_left = 75\nadmin_space_left = 50\nspace_left_action = ignore\nadmin_space_left_action = ignore\n\
          disk_full_action = ignore\ndisk_error_action = ignore\n",
         log("audit").display()
     );
@@ -249,7 +247,20 @@ fn audit(mount: &Path, peers: &Peers) -> Result<Child> {
 
     let mut command = peers.command("auditd");
     command.args(["-n", "-c"]).arg(&configuration);
-    let daemon = start(command)?;
+    let mut daemon = start(command)?;
+    let pid = format!("pid {}\n", daemon.id());
+    let mut looks = 0..LOOKS;
+    while !run(peers.command("auditctl").arg("-s"))?.contains(&pid) {
+        work_for_a_while();
+        if looks.next().is_none() || daemon.try_wait().is_ok_and(|status| status.is_some()) {
+            let said = fs::read_to_string(log("said")).unwrap_or_default();
+            return Err(Error::Program {
+                program: "auditd".to_owned(),
+                status: "no connection to the kernel".to_owned(),
+                said: format!(" and said {:?}", said.trim()),
+            });
+        }
+    }
     let dir = format!("dir={}", mount.display());
     for arguments in [
         &["-D"][..],
@@ -290,37 +301,57 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     })
 }
 
+/// How often is looked for what a configuration should do. A daemon that is being loaded waits for the host, and while the
+/// guest waits its time leaps; so what passes between two looks is work.
+const LOOKS: u32 = 400;
+
 /// Writes a file, and looks whether the configuration has noticed.
 fn prove(config: Config, mount: &Path) -> Result {
     let file = mount.join("proof");
-    fs::write(&file, "x").at("write", &file)?;
-    pass_time(Duration::from_secs(2));
-    let session = getxattr(&file, "user.prov.session", &mut [0_u8; 256]).is_ok();
-    let packed = getxattr(&file, "user.prov", &mut [0_u8; 512]).is_ok();
-    let recorded = |name: &str| {
-        let path = log(name);
-        fs::read(&path).is_ok_and(|text| {
-            text.windows(6)
-                .any(|word| word == b"provfs" || word == b"/proof")
-        })
-    };
-    let (right, wanted) = match config {
-        Config::Absent | Config::Disabled | Config::Skipping => (!session && !packed, "no record"),
-        Config::Keys => (session && !packed, "a record of keys"),
-        Config::Packed => (packed && !session, "a packed record"),
-        Config::Audit => (recorded("audit"), "a line in the audit log"),
-        Config::Fatrace => (recorded("fatrace"), "a line of fatrace"),
-        Config::Inotify => (recorded("inotify"), "a line of inotifywait"),
-    };
-    fs::remove_file(&file).at("delete", &file)?;
-    if right {
-        return Ok(());
+    for _ in 0..LOOKS {
+        fs::write(&file, "x").at("write", &file)?;
+        work_for_a_while();
+        pass_time(Duration::from_millis(100));
+        let noticed = has_noticed(config, &file);
+        fs::remove_file(&file).at("delete", &file)?;
+        if noticed {
+            return Ok(());
+        }
     }
     let said = fs::read_to_string(log("said")).unwrap_or_default();
     Err(Error::Content {
         path: file,
-        what: format!("'{}' should have left {wanted} {said}", config.name()),
+        what: format!(
+            "'{}' has not done what it should when this was written {}",
+            config.name(),
+            said.trim()
+        ),
     })
+}
+
+/// Some ten million instructions.
+fn work_for_a_while() {
+    for turn in 0..5_000_000_u32 {
+        std::hint::black_box(turn);
+    }
+}
+
+/// Whether a file that was written has the record that it should have, or none, or is in a log.
+fn has_noticed(config: Config, file: &Path) -> bool {
+    let keys = getxattr(file, "user.prov.session", &mut [0_u8; 256]).is_ok();
+    let packed = getxattr(file, "user.prov", &mut [0_u8; 512]).is_ok();
+    let is_logged = |name: &str| {
+        let text = fs::read(log(name)).unwrap_or_default();
+        text.windows(b"proof".len()).any(|word| word == b"proof")
+    };
+    match config {
+        Config::Absent | Config::Disabled | Config::Skipping => !keys && !packed,
+        Config::Keys => keys && !packed,
+        Config::Packed => packed && !keys,
+        Config::Audit => is_logged("audit"),
+        Config::Fatrace => is_logged("fatrace"),
+        Config::Inotify => is_logged("inotify"),
+    }
 }
 
 /// Records that were lost: a peer that drops some is cheaper than it looks.

@@ -60,7 +60,7 @@ pub(crate) const JOBS: &[Job] = &[
     },
     Job {
         name: "compile_c",
-        about: "gcc -O1 -c of 20 C files",
+        about: "gcc -c of 20 C files",
         quick: false,
         programs: &["gcc"],
         measure: compile_c,
@@ -138,9 +138,7 @@ fn compile_c(site: &Site<'_>) -> Result<Reading> {
     files.sort();
     // The temporary files of the compiler are where those of a user would be: on a skipped path.
     let mut gcc = Command::new("gcc");
-    gcc.env("TMPDIR", "/run")
-        .args(["-O1", "-w", "-c"])
-        .args(files);
+    gcc.env("TMPDIR", "/run").args(["-w", "-c"]).args(files);
     command(site, gcc)
 }
 

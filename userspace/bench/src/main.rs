@@ -11,12 +11,16 @@ mod jobs;
 mod measure;
 mod meter;
 mod micro;
+mod report;
 mod rewriter;
 mod space;
 mod statistics;
 mod writers;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use provfs_cli::exit;
@@ -66,6 +70,30 @@ enum Action {
         #[arg(long)]
         to: PathBuf,
     },
+    /// Shows figures as a table; status 1 if one of them is refused
+    Table {
+        /// A file that `gather` has written
+        figures: PathBuf,
+    },
+    /// Writes performance.md and its charts
+    Document {
+        /// A file that `gather` has written
+        figures: PathBuf,
+        /// The folder to write to
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Compares figures with committed ones; status 1 if a row has grown by more than 2 %
+    Check {
+        /// A file that `gather` has written
+        figures: PathBuf,
+        /// The figures to compare with
+        #[arg(long)]
+        committed: PathBuf,
+        /// Do not miss what was not measured
+        #[arg(long)]
+        partial: bool,
+    },
     /// Keeps the processor busy (for `measure`)
     #[command(hide = true)]
     Spin,
@@ -107,8 +135,42 @@ fn run(action: Action) -> Result<u8> {
             })?;
         }
         Action::Gather { lines, to } => Figures::gather(&lines)?.save(&to)?,
+        Action::Table { figures } => {
+            let figures = Figures::load(&figures)?;
+            print!("{}", report::table::render(&figures));
+            if report::table::refused(&figures) > 0 {
+                return Ok(exit::NOTHING);
+            }
+        }
+        Action::Document { figures, to } => report::write_document(&Figures::load(&figures)?, &to)?,
+        Action::Check {
+            figures,
+            committed,
+            partial,
+        } => return check(&figures, &committed, partial),
         Action::Spin => match meter::spin()? {},
         Action::Rewriter => rewriter::serve()?,
     }
     Ok(exit::OK)
+}
+
+fn check(figures: &Path, committed: &Path, partial: bool) -> Result<u8> {
+    let (now, committed) = (Figures::load(figures)?, Figures::load(committed)?);
+    let found = report::gate::compare(&committed, &now, partial);
+    for found in &found {
+        println!("{found}");
+    }
+    let failures = found
+        .iter()
+        .filter(|found| found.finding.is_failure())
+        .count();
+    println!(
+        "{} figures compared, {failures} failed",
+        now.cells().count()
+    );
+    Ok(if failures == 0 {
+        exit::OK
+    } else {
+        exit::NOTHING
+    })
 }

@@ -53,7 +53,12 @@ impl Spinner {
             .at("execute", &program)?;
         let mut clock = 0;
         // SAFETY: `clock` is valid for writing for the duration of the call.
-        let status = unsafe { libc::clock_getcpuclockid(child.id().cast_signed(), &raw mut clock) };
+        let status = unsafe {
+            libc::clock_getcpuclockid(
+                Pid::from_child(&child).as_raw_nonzero().get(),
+                &raw mut clock,
+            )
+        };
         let spinner = Spinner { child, clock };
         if status != 0 {
             return Err(std::io::Error::from_raw_os_error(status))

@@ -1,6 +1,7 @@
 //! Messages between two processes: a byte there and a byte back.
 
 use std::{
+    fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
@@ -61,9 +62,14 @@ fn echo(mut from: impl Read, mut to: impl Write) {
     }
 }
 
+fn a_pipe() -> Result<(File, File)> {
+    let (read, write) = rustix::pipe::pipe().doing("make a pipe")?;
+    Ok((read.into(), write.into()))
+}
+
 fn pipe(place: &Place<'_>, ops: u32) -> Result<Reading> {
-    let (there_read, there_write) = std::io::pipe().doing("make a pipe")?;
-    let (back_read, back_write) = std::io::pipe().doing("make a pipe")?;
+    let (there_read, there_write) = a_pipe()?;
+    let (back_read, back_write) = a_pipe()?;
     let _child = Forked::run(|| echo(&there_read, &back_write))?;
     round_trips(place, ops, &there_write, &back_read)
 }
