@@ -82,7 +82,7 @@ pub(crate) const JOBS: &[Job] = &[
     Job {
         name: "postmark",
         about: "postmark: 1,000 files, 5,000 transactions, 500 bytes to 9.77 KiB",
-        quick: true,
+        quick: false,
         programs: &["postmark"],
         measure: postmark,
     },

@@ -122,22 +122,24 @@ pub(crate) fn measure(options: &Options) -> Result {
     if let Some(missing) = options.config.missing(&peers) {
         return note(options.config, missing);
     }
-    if options.wants(Part::Memory) {
-        for memory in space::in_memory(options.config, &peers)? {
-            emit(&Line::Memory(memory))?;
-        }
-    }
     if options.wants(Part::Writers) {
         let mount = mount_of(options.fs.first().map_or("tmpfs", String::as_str));
         let _active = activate(options.config, &mount, &peers)?;
         return crate::writers::measure(options.config, &mount, emit);
     }
+    let stage = stage(&options.inputs, options.wants(Part::Macro))?;
+    if options.wants(Part::Memory) {
+        for memory in space::in_memory(options.config, &peers, &stage.join("programs"))? {
+            emit(&Line::Memory(memory))?;
+        }
+    }
     run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
     Session {
         options,
+        programs: stage.join("programs"),
         meter: Meter::new()?,
         other: Rewriter::start()?,
-        stage: stage(&options.inputs, options.wants(Part::Macro))?,
+        stage,
         peers,
     }
     .measure()
@@ -165,6 +167,7 @@ struct Session<'a> {
     meter: Meter,
     other: Rewriter,
     stage: PathBuf,
+    programs: PathBuf,
     peers: Peers,
 }
 
@@ -232,7 +235,7 @@ impl Session<'_> {
         Place {
             meter: &self.meter,
             dir,
-            programs: Path::new("/run/provfs-bench-stage/programs"),
+            programs: &self.programs,
             other: &self.other,
         }
     }

@@ -9,10 +9,10 @@ use rustix::{
 
 use crate::{
     configuration::{Config, Peers, run},
-    error::{Context, Result},
+    error::{Context, Error, Result},
     figures::{Memory, Space},
     meter::pass_time,
-    micro::{MODE, NEW, paths},
+    micro::{MODE, NEW, paths, sleepers},
 };
 
 /// Files that are written.
@@ -65,16 +65,51 @@ fn free(dir: &Path) -> Result<i64> {
 /// Objects that security modules add something to, as they are named in the log with `lsm.debug`.
 const OBJECTS: [&str; 5] = ["file", "inode", "task", "superblock", "cred"];
 
-/// Reads from the log of the kernel what all security modules together add to each object.
-pub(crate) fn in_memory(config: Config, peers: &Peers) -> Result<Vec<Memory>> {
+/// Processes that are started to see what each takes.
+const PROCESSES: usize = 500;
+
+/// What security modules add to each object, and what a process takes in the caches of the kernel. Of the latter only the
+/// difference between two configurations means something.
+pub(crate) fn in_memory(config: Config, peers: &Peers, programs: &Path) -> Result<Vec<Memory>> {
     let log = run(&mut peers.command("dmesg"))?;
-    Ok(blob_sizes(&log)
+    let mut found: Vec<_> = blob_sizes(&log).collect();
+    // The first ones fill what is kept for later.
+    drop(sleepers(programs, PROCESSES)?);
+    let before = unreclaimable()?;
+    let processes = sleepers(programs, PROCESSES)?;
+    pass_time(Duration::from_secs(1));
+    let after = unreclaimable()?;
+    found.push((
+        "process",
+        (after - before) / i64::try_from(processes.len()).unwrap_or(1),
+    ));
+    Ok(found
+        .into_iter()
         .map(|(object, bytes)| Memory {
             config: config.name().to_owned(),
             object: object.to_owned(),
             bytes,
         })
         .collect())
+}
+
+/// Bytes in caches of the kernel that cannot be given back.
+fn unreclaimable() -> Result<i64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).at("read", path)?;
+    let kibibytes = text.lines().find_map(|line| {
+        let value = line
+            .strip_prefix("SUnreclaim:")?
+            .trim()
+            .strip_suffix("kB")?;
+        value.trim().parse::<i64>().ok()
+    });
+    kibibytes
+        .map(|value| value * 1024)
+        .ok_or_else(|| Error::Content {
+            path: path.into(),
+            what: "there is no SUnreclaim".to_owned(),
+        })
 }
 
 fn blob_sizes(log: &str) -> impl Iterator<Item = (&'static str, i64)> {

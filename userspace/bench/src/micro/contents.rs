@@ -71,14 +71,14 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "rewrite_later",
-        about: "the same, 1,000 files, each after the granularity",
-        ops: 1_000,
+        about: "the same, 400 files, each after the granularity",
+        ops: 400,
         measure: rewrite_later,
     },
     Row {
         name: "rewrite_other",
-        about: "open, write 1 byte, close: 1,000 files of another session",
-        ops: 1_000,
+        about: "open, write 1 byte, close: 400 files of another session",
+        ops: 400,
         measure: rewrite_other,
     },
     Row {
@@ -96,13 +96,13 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "truncate_write",
         about: "open with O_TRUNC, write 1 byte, close",
-        ops: 1_000,
+        ops: 300,
         measure: truncate_write,
     },
     Row {
         name: "mmap_write",
         about: "open, map shared, store 1 byte, unmap, close",
-        ops: 1_000,
+        ops: 500,
         measure: mmap_write,
     },
 ];

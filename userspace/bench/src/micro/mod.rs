@@ -18,7 +18,7 @@ use rustix::{
 };
 
 pub(crate) use contents::rewrite;
-pub(crate) use processes::{Forked, environment, execute, tiny};
+pub(crate) use processes::{Forked, environment, execute, sleepers, tiny};
 
 use crate::{
     error::{Context, Result},

@@ -236,6 +236,16 @@ pub(crate) fn environment(size: usize) -> Vec<CString> {
         .collect()
 }
 
+/// Executes a program in place of this one; ends if that is not possible.
+fn become_program(arguments: &Strings, environment: &Strings) {
+    let program = arguments.pointers[0];
+    let (arguments, environment) = (arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    // SAFETY: All are NUL-terminated, and live until the program is executed.
+    unsafe { libc::execve(program, arguments, environment) };
+    // SAFETY: Ends the child at once; it could not execute the program.
+    unsafe { libc::_exit(127) }
+}
+
 /// Executes a program `ops` times, each time in a new child.
 pub(crate) fn execute(
     place: &Place<'_>,
@@ -247,16 +257,7 @@ pub(crate) fn execute(
     let environment = Strings::new(environment);
     place.meter.measure(|| {
         for _ in 0..ops {
-            Forked::run(|| {
-                let program = arguments.pointers[0];
-                let (arguments, environment) =
-                    (arguments.pointers.as_ptr(), environment.pointers.as_ptr());
-                // SAFETY: All are NUL-terminated, and live until the program is executed.
-                unsafe { libc::execve(program, arguments, environment) };
-                // SAFETY: Ends the child at once; it could not execute the program.
-                unsafe { libc::_exit(127) }
-            })?
-            .wait()?;
+            Forked::run(|| become_program(&arguments, &environment))?.wait()?;
         }
         Ok(())
     })
@@ -273,21 +274,45 @@ fn copied(place: &Place<'_>, program: &str) -> Result<CString> {
     Ok(c_path(&copy))
 }
 
-/// Writes a program that does nothing but end.
-pub(crate) fn tiny(place: &Place<'_>) -> Result<CString> {
-    let path: PathBuf = place.programs.join("tiny");
+/// Writes a program that makes one system call, the one with this number, and nothing else.
+fn write_tiny(programs: &Path, name: &str, call: u32) -> Result<CString> {
+    let path: PathBuf = programs.join(name);
     if !path.exists() {
-        fs::write(&path, tiny_elf()).at("write", &path)?;
+        fs::write(&path, tiny_elf(call)).at("write", &path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o755)).at("make executable", &path)?;
     }
     Ok(c_path(&path))
 }
 
-/// `_exit(0)` for x86-64: an ELF header, one program header (see elf(5)), and the code.
-fn tiny_elf() -> Vec<u8> {
-    const CODE: &[u8] = &[0x31, 0xff, 0xb8, 0x3c, 0, 0, 0, 0x0f, 0x05];
+/// Writes a program that does nothing but end.
+pub(crate) fn tiny(place: &Place<'_>) -> Result<CString> {
+    write_tiny(place.programs, "tiny", EXIT)
+}
+
+/// Starts processes that each execute a program and then sleep until they are dropped.
+pub(crate) fn sleepers(programs: &Path, count: usize) -> Result<Vec<Forked>> {
+    let program = write_tiny(programs, "sleeper", PAUSE)?;
+    let arguments = Strings::new([program]);
+    let environment = Strings::new(environment(0));
+    (0..count)
+        .map(|_| Forked::run(|| become_program(&arguments, &environment)))
+        .collect()
+}
+
+/// `_exit(2)` on x86-64.
+const EXIT: u32 = 60;
+
+/// `pause(2)` on x86-64.
+const PAUSE: u32 = 34;
+
+/// A system call for x86-64: an ELF header, one program header (see elf(5)), and the code.
+fn tiny_elf(call: u32) -> Vec<u8> {
     const BASE: u64 = 0x40_0000;
     const HEADERS: u64 = 64 + 56;
+    let [a, b, c, d] = call.to_le_bytes();
+    // xor edi, edi; mov eax, call; syscall
+    let code = [0x31, 0xff, 0xb8, a, b, c, d, 0x0f, 0x05];
+    let size = HEADERS + code.len() as u64;
     let mut elf = Vec::new();
     elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     elf.extend([2_u16, 0x3e].map(u16::to_le_bytes).concat());
@@ -295,14 +320,13 @@ fn tiny_elf() -> Vec<u8> {
     elf.extend([BASE + HEADERS, 64, 0].map(u64::to_le_bytes).concat());
     elf.extend(0_u32.to_le_bytes());
     elf.extend([64_u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
-    let size = HEADERS + CODE.len() as u64;
     elf.extend([1_u32, 5].map(u32::to_le_bytes).concat());
     elf.extend(
         [0, BASE, BASE, size, size, 0x1000]
             .map(u64::to_le_bytes)
             .concat(),
     );
-    elf.extend(CODE);
+    elf.extend(code);
     elf
 }
 
@@ -339,7 +363,7 @@ mod tests {
     fn the_tiny_program_runs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny");
-        fs::write(&path, tiny_elf()).unwrap();
+        fs::write(&path, tiny_elf(EXIT)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         assert!(std::process::Command::new(path).status().unwrap().success());
     }

@@ -388,7 +388,7 @@ fn in_memory(figures: &Figures, text: &mut String) {
     if objects.is_empty() {
         return;
     }
-    text.push_str("\n## Memory\n\nBytes in each object for all security modules together, as the kernel says at boot with `lsm.debug`. An\nidentity, shared by all processes of a session that execute nothing, comes on top.\n\n");
+    text.push_str("\n## Memory\n\nBytes in each object for all security modules together, as the kernel says at boot with `lsm.debug`. For a\nprocess that has executed a program and sleeps: what it takes in caches of the kernel that cannot be given back, the\nidentity included.\n\n");
     head(text, "object", &["without provfs", "with provfs", "provfs"]);
     for object in objects {
         let (without, with) = (bytes(object, BASELINE), bytes(object, "keys"));
