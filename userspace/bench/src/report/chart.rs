@@ -50,7 +50,7 @@ pub(super) fn bars(
     #[expect(clippy::cast_precision_loss, reason = "there are some tens of rows")]
     let height = rows.len() as f64;
     let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 18))
+        .caption(title, ("sans-serif", 24))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(130)
@@ -62,7 +62,7 @@ pub(super) fn bars(
         .disable_y_axis()
         .x_desc("multiple of the instructions without provfs")
         .x_label_formatter(&|ratio| format!("{ratio:.1}"))
-        .label_style(("sans-serif", 12))
+        .label_style(("sans-serif", 16))
         .draw()
         .map_err(|error| text(&error))?;
     #[expect(clippy::cast_precision_loss, reason = "there are eight configurations")]
@@ -89,7 +89,7 @@ pub(super) fn bars(
     for (row, (name, _)) in rows.iter().enumerate() {
         let (_, y) = chart.backend_coord(&(1.0, row as f64 + bar * (count + 1.0) / 2.0));
         let style =
-            TextStyle::from(("sans-serif", 12)).pos(plotters::style::text_anchor::Pos::new(
+            TextStyle::from(("sans-serif", 16)).pos(plotters::style::text_anchor::Pos::new(
                 plotters::style::text_anchor::HPos::Right,
                 plotters::style::text_anchor::VPos::Center,
             ));
@@ -101,7 +101,7 @@ pub(super) fn bars(
         .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 12))
+        .label_font(("sans-serif", 16))
         .draw()
         .map_err(|error| text(&error))?;
     root.present().map_err(|error| text(&error))
@@ -125,7 +125,7 @@ pub(super) fn curves(
     let root = SVGBackend::new(path, (700, 360)).into_drawing_area();
     root.fill(&WHITE).map_err(|error| text(&error))?;
     let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 16))
+        .caption(title, ("sans-serif", 22))
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(80)
@@ -136,7 +136,7 @@ pub(super) fn curves(
         .x_desc(of)
         .y_desc("guest instructions")
         .y_label_formatter(&|value| format!("{value:.0}"))
-        .label_style(("sans-serif", 12))
+        .label_style(("sans-serif", 16))
         .draw()
         .map_err(|error| text(&error))?;
     for config in configs {
@@ -161,7 +161,7 @@ pub(super) fn curves(
         .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 12))
+        .label_font(("sans-serif", 16))
         .draw()
         .map_err(|error| text(&error))?;
     root.present().map_err(|error| text(&error))
