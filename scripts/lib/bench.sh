@@ -1,0 +1,77 @@
+# What scripts/bench feeds to the guest: packages of the peers, and what whole programs work on.
+# shellcheck shell=bash
+
+BENCH=$CACHE/bench
+
+# Debian packages to compare with. They are unpacked and not installed: auditd would otherwise start watching this machine.
+BENCH_PACKAGES=(auditd fatrace inotify-tools postmark fio sqlite3)
+
+have_bench_peers() { [[ $(cat "$BENCH/peers.list" 2>/dev/null) == "${BENCH_PACKAGES[*]}" ]]; }
+
+# With what they depend on and this machine lacks. Needs no root: apt only downloads, into our folder.
+unpack_bench_peers() {
+    local package
+    rm -rf "$BENCH/peers" "$BENCH/debs" "$BENCH/peers.list"
+    mkdir -p "$BENCH/peers" "$BENCH/debs/partial"
+    apt-get -q -y -o Debug::NoLocking=1 -o "Dir::Cache::archives=$BENCH/debs/" -o APT::Sandbox::User= \
+        --download-only --reinstall install --no-install-recommends "${BENCH_PACKAGES[@]}" || return
+    for package in "$BENCH"/debs/*.deb; do
+        dpkg -x "$package" "$BENCH/peers" || return
+    done
+    rm -r "$BENCH/debs"
+    echo "${BENCH_PACKAGES[*]}" >"$BENCH/peers.list"
+}
+
+# make_bench_inputs SOURCE: archives, C files and projects, all made from the kernel's source and our own. Everything that
+# could differ from one time to the next (order, owners, dates) is fixed.
+make_bench_inputs() {
+    local source=$1 inputs=$BENCH/inputs key
+    key=$({ echo "$source" && gcc --version && cat "$PROVFS_ROOT/scripts/lib/bench.sh" "$PROVFS_ROOT"/security-provfs/pure/*.rs; } | sha)
+    [[ $(cat "$inputs/key" 2>/dev/null) == "$key" ]] && return
+    rm -rf "$inputs" && mkdir -p "$inputs"
+    (cd "$source" && find fs | LC_ALL=C sort | awk 'NR <= 775') >"$inputs/fs.list"
+    (cd "$source" && find kernel lib mm net -type f -name '*.[ch]' | LC_ALL=C sort | awk 'NR <= 1300') >"$inputs/sources.list"
+    archive fs && archive sources && make_repository && make_c_files "$source" && make_project || return
+    echo "$key" >"$inputs/key"
+}
+
+archive() {
+    tar -C "$source" --no-recursion --owner=0 --group=0 --mtime=@1700000000 --format=gnu -T "$inputs/$1.list" -cf "$inputs/$1.tar"
+}
+
+make_repository() {
+    local work=$inputs/repository
+    mkdir "$work" && tar -C "$work" -xf "$inputs/sources.tar" || return
+    (
+        cd "$work" || exit
+        export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_{AUTHOR,COMMITTER}_{NAME,EMAIL}=bench
+        export GIT_{AUTHOR,COMMITTER}_DATE="1700000000 +0000"
+        git init -q -b main && git add -A && git commit -qm sources && git bundle create -q "$inputs/sources.bundle" main
+    ) && rm -rf "$work"
+}
+
+# Preprocessed, so that no header has to be found in the guest.
+make_c_files() {
+    local file to count=0
+    mkdir "$inputs/c"
+    while IFS= read -r file; do
+        to=$inputs/c/${file//\//_}
+        gcc -E -P -w -I "$1/scripts/include" -I "$1/tools/include" "$1/$file" -o "${to%.c}.i" 2>/dev/null || {
+            rm -f "${to%.c}.i"
+            continue
+        }
+        count=$((count + 1))
+        ((count < 20)) || return 0
+    done < <(cd "$1" && find scripts -name '*.c' -size +4k | LC_ALL=C sort)
+    say "only $count C files of the kernel's scripts/ can be preprocessed here, 20 are needed"
+    return 1
+}
+
+# A library without dependencies and a program that uses it.
+make_project() {
+    mkdir -p "$inputs/project/src/pure"
+    cp "$PROVFS_ROOT"/security-provfs/pure/*.rs "$inputs/project/src/pure/"
+    printf '[package]\nname = "project"\nversion = "0.1.0"\nedition = "2024"\n' >"$inputs/project/Cargo.toml"
+    echo 'pub mod pure;' >"$inputs/project/src/lib.rs"
+    echo 'fn main() { println!("{:?}", project::pure::skip::max_rules(b"a,b")); }' >"$inputs/project/src/main.rs"
+}

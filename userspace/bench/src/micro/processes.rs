@@ -1,0 +1,382 @@
+//! System calls that do nothing, signals, and processes.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    ptr,
+};
+
+use rustix::{
+    fs::{OFlags, open},
+    io::{read, write},
+    process::getppid,
+};
+
+use super::{MODE, Place, Row, c_path};
+use crate::{
+    error::{Context, Error, Result},
+    meter::Reading,
+};
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "null",
+        about: "getppid(2)",
+        ops: 50_000,
+        measure: null,
+    },
+    Row {
+        name: "null_io",
+        about: "read 1 byte of /dev/zero, write 1 byte to /dev/null",
+        ops: 12_000,
+        measure: null_io,
+    },
+    Row {
+        name: "signal_install",
+        about: "sigaction(2)",
+        ops: 30_000,
+        measure: signal_install,
+    },
+    Row {
+        name: "signal_handle",
+        about: "send oneself a signal and handle it",
+        ops: 4_000,
+        measure: signal_handle,
+    },
+    Row {
+        name: "fork",
+        about: "fork, exit, wait",
+        ops: 100,
+        measure: fork_exit,
+    },
+    Row {
+        name: "exec",
+        about: "fork, execute true(1), wait",
+        ops: 50,
+        measure: exec_true,
+    },
+    Row {
+        name: "exec_tiny",
+        about: "the same with a static program of one system call",
+        ops: 100,
+        measure: exec_tiny,
+    },
+    Row {
+        name: "exec_env_4k",
+        about: "the latter with 4 KiB of environment",
+        ops: 100,
+        measure: exec_env_4k,
+    },
+    Row {
+        name: "exec_env_64k",
+        about: "the latter with 64 KiB of environment",
+        ops: 50,
+        measure: exec_env_64k,
+    },
+    Row {
+        name: "shell",
+        about: "fork, execute sh -c :, wait",
+        ops: 20,
+        measure: shell,
+    },
+];
+
+fn null(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    place.meter.measure(|| {
+        for _ in 0..ops {
+            std::hint::black_box(getppid());
+        }
+        Ok(())
+    })
+}
+
+fn null_io(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let zero = open("/dev/zero", OFlags::RDONLY, MODE).at("open", "/dev/zero")?;
+    let null = open("/dev/null", OFlags::WRONLY, MODE).at("open", "/dev/null")?;
+    let mut byte = [0];
+    place.meter.measure(|| {
+        for _ in 0..ops {
+            read(&zero, &mut byte).at("read", "/dev/zero")?;
+            write(&null, &byte).at("write to", "/dev/null")?;
+        }
+        Ok(())
+    })
+}
+
+extern "C" fn ignore(_signal: libc::c_int) {}
+
+fn install() -> Result {
+    // SAFETY: A zeroed `sigaction` is a valid one: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: The handler does nothing, so it may run at any time; `action` is valid for reading.
+    let status = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, ptr::null_mut()) };
+    if status == 0 {
+        Ok(())
+    } else {
+        last_error("install a signal handler")
+    }
+}
+
+fn last_error<T>(doing: &'static str) -> Result<T> {
+    Err(io::Error::last_os_error()).doing(doing)
+}
+
+fn signal_install(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    place.meter.measure(|| (0..ops).try_for_each(|_| install()))
+}
+
+fn signal_handle(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    install()?;
+    place.meter.measure(|| {
+        for _ in 0..ops {
+            // SAFETY: The signal has a handler, installed above, that does nothing.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        }
+        Ok(())
+    })
+}
+
+/// A child that executes nothing. It is killed when this is dropped.
+pub(crate) struct Forked(libc::pid_t);
+
+impl Forked {
+    /// Runs `work` in a child of its own.
+    pub(crate) fn run(work: impl FnOnce()) -> Result<Self> {
+        // SAFETY: This program has a single thread, so the child finds no lock held; it never returns from here.
+        match unsafe { libc::fork() } {
+            -1 => last_error("fork"),
+            0 => {
+                work();
+                // SAFETY: Ends the child at once, with nothing left to do for it.
+                unsafe { libc::_exit(0) }
+            }
+            child => Ok(Forked(child)),
+        }
+    }
+
+    /// Waits until it ends.
+    pub(crate) fn wait(self) -> Result {
+        let Forked(child) = self;
+        std::mem::forget(self);
+        reap(child)
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // SAFETY: It is our child and not waited for yet, so the number is still its own.
+        unsafe { libc::kill(self.0, libc::SIGKILL) };
+        // That it was killed is no news.
+        let _ = reap(self.0);
+    }
+}
+
+fn reap(child: libc::pid_t) -> Result {
+    let mut status = 0;
+    // SAFETY: `status` is valid for writing.
+    if unsafe { libc::waitpid(child, &raw mut status, 0) } != child {
+        return last_error("wait for a child");
+    }
+    if status == 0 {
+        return Ok(());
+    }
+    Err(Error::Program {
+        program: "a child".to_owned(),
+        status: format!("status {status:#x}"),
+        said: String::new(),
+    })
+}
+
+fn fork_exit(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    place
+        .meter
+        .measure(|| (0..ops).try_for_each(|_| Forked::run(|| {})?.wait()))
+}
+
+/// Arguments or environment as execve(2) takes them.
+struct Strings {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    fn new(strings: impl IntoIterator<Item = CString>) -> Self {
+        let strings: Vec<_> = strings.into_iter().collect();
+        let ends = std::iter::once(ptr::null());
+        Strings {
+            pointers: strings
+                .iter()
+                .map(|string| string.as_ptr())
+                .chain(ends)
+                .collect(),
+            _strings: strings,
+        }
+    }
+}
+
+/// An environment of `size` bytes: what a session declares comes last, behind variables of 64 bytes each.
+pub(crate) fn environment(size: usize) -> Vec<CString> {
+    const DECLARED: [&CStr; 4] = [
+        c"PATH=/usr/bin:/bin",
+        c"HOME=/root",
+        c"PROV_SESSION=01KS9ABCDEFGHJKMNPQRSTVWXY",
+        c"PROV_TOOL=Edit",
+    ];
+    let declared: usize = DECLARED.iter().map(|text| text.count_bytes() + 1).sum();
+    let filler = size.saturating_sub(declared) / 64;
+    (0..filler)
+        .map(|index| {
+            CString::new(format!("{:x<63}", format!("FILLER_{index:05}="))).unwrap_or_default()
+        })
+        .chain(DECLARED.map(CStr::to_owned))
+        .collect()
+}
+
+/// Executes a program in place of this one; ends if that is not possible.
+fn become_program(arguments: &Strings, environment: &Strings) {
+    let program = arguments.pointers[0];
+    let (arguments, environment) = (arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    // SAFETY: All are NUL-terminated, and live until the program is executed.
+    unsafe { libc::execve(program, arguments, environment) };
+    // SAFETY: Ends the child at once; it could not execute the program.
+    unsafe { libc::_exit(127) }
+}
+
+/// Executes a program `ops` times, each time in a new child.
+pub(crate) fn execute(
+    place: &Place<'_>,
+    ops: u32,
+    arguments: &[&CStr],
+    environment: Vec<CString>,
+) -> Result<Reading> {
+    let arguments = Strings::new(arguments.iter().copied().map(CStr::to_owned));
+    let environment = Strings::new(environment);
+    place.meter.measure(|| {
+        for _ in 0..ops {
+            Forked::run(|| become_program(&arguments, &environment))?.wait()?;
+        }
+        Ok(())
+    })
+}
+
+/// Copies a program to where nothing but its pages in memory is needed to execute it.
+fn copied(place: &Place<'_>, program: &str) -> Result<CString> {
+    let copy = place
+        .programs
+        .join(Path::new(program).file_name().unwrap_or_default());
+    if !copy.exists() {
+        fs::copy(program, &copy).at("copy", program)?;
+    }
+    Ok(c_path(&copy))
+}
+
+/// Writes a program that makes one system call, the one with this number, and nothing else.
+fn write_tiny(programs: &Path, name: &str, call: u32) -> Result<CString> {
+    let path: PathBuf = programs.join(name);
+    if !path.exists() {
+        fs::write(&path, tiny_elf(call)).at("write", &path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).at("make executable", &path)?;
+    }
+    Ok(c_path(&path))
+}
+
+/// Writes a program that does nothing but end.
+pub(crate) fn tiny(place: &Place<'_>) -> Result<CString> {
+    write_tiny(place.programs, "tiny", EXIT)
+}
+
+/// Starts processes that each execute a program and then sleep until they are dropped.
+pub(crate) fn sleepers(programs: &Path, count: usize) -> Result<Vec<Forked>> {
+    let program = write_tiny(programs, "sleeper", PAUSE)?;
+    let arguments = Strings::new([program]);
+    let environment = Strings::new(environment(0));
+    (0..count)
+        .map(|_| Forked::run(|| become_program(&arguments, &environment)))
+        .collect()
+}
+
+/// `_exit(2)` on x86-64.
+const EXIT: u32 = 60;
+
+/// `pause(2)` on x86-64.
+const PAUSE: u32 = 34;
+
+/// A system call for x86-64: an ELF header, one program header (see elf(5)), and the code.
+fn tiny_elf(call: u32) -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let [a, b, c, d] = call.to_le_bytes();
+    // xor edi, edi; mov eax, call; syscall
+    let code = [0x31, 0xff, 0xb8, a, b, c, d, 0x0f, 0x05];
+    let size = HEADERS + code.len() as u64;
+    let mut elf = Vec::new();
+    elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    elf.extend([2_u16, 0x3e].map(u16::to_le_bytes).concat());
+    elf.extend(1_u32.to_le_bytes());
+    elf.extend([BASE + HEADERS, 64, 0].map(u64::to_le_bytes).concat());
+    elf.extend(0_u32.to_le_bytes());
+    elf.extend([64_u16, 56, 1, 64, 0, 0].map(u16::to_le_bytes).concat());
+    elf.extend([1_u32, 5].map(u32::to_le_bytes).concat());
+    elf.extend(
+        [0, BASE, BASE, size, size, 0x1000]
+            .map(u64::to_le_bytes)
+            .concat(),
+    );
+    elf.extend(code);
+    elf
+}
+
+fn exec_true(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let program = copied(place, "/bin/true")?;
+    execute(place, ops, &[&program], environment(0))
+}
+
+fn exec_tiny(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let program = tiny(place)?;
+    execute(place, ops, &[&program], environment(0))
+}
+
+fn exec_env_4k(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let program = tiny(place)?;
+    execute(place, ops, &[&program], environment(4 << 10))
+}
+
+fn exec_env_64k(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let program = tiny(place)?;
+    execute(place, ops, &[&program], environment(64 << 10))
+}
+
+fn shell(place: &Place<'_>, ops: u32) -> Result<Reading> {
+    let program = copied(place, "/bin/sh")?;
+    execute(place, ops, &[&program, c"-c", c":"], environment(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tiny_program_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tiny");
+        fs::write(&path, tiny_elf(EXIT)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        assert!(std::process::Command::new(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn environments_have_the_size_that_is_asked_for() {
+        for size in [4 << 10, 64 << 10, 128 << 10] {
+            let bytes: usize = environment(size)
+                .iter()
+                .map(|text| text.as_bytes_with_nul().len())
+                .sum();
+            assert!(bytes <= size && bytes > size - 64, "{bytes} of {size}");
+        }
+        assert_eq!(environment(0).len(), 4);
+    }
+}
