@@ -1,11 +1,6 @@
 //! What is not recorded: skip rules, asked about the place that a file has below the mount point.
 
-use std::{
-    collections::HashMap,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 use provfs::pure::skip::{self, Facts, Rule, RuleKind, Rules, SkipError};
@@ -56,13 +51,10 @@ impl Places {
         }
     }
 
-    /// The path below the mount point.
-    fn mounted(&self, inode: &Inode) -> Option<Vec<u8>> {
-        let relative = self.relative(inode)?;
-        let path = self
-            .mount
-            .join(Path::new(std::ffi::OsStr::from_bytes(&relative)));
-        Some(path.into_os_string().into_encoded_bytes())
+    /// The whole path below the mount point that another one is.
+    fn mounted(&self, relative: &[u8]) -> Vec<u8> {
+        let path = self.mount.join(OsStr::from_bytes(relative));
+        path.into_os_string().into_encoded_bytes()
     }
 
     /// The type of the file system that an inode is on, as in `/proc/filesystems`.
@@ -107,10 +99,16 @@ fn mount_type<'a>(line: &'a [u8], device: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The rules in force.
+///
+/// Rules about paths see the whole path, beginning with the mount point. Rules about names see what
+/// is below it: who mounts something in a folder named `target` wants that to be recorded.
 #[derive(Debug)]
 pub struct Policy {
     text: Vec<u8>,
-    rules: Vec<Rule>,
+    /// The rules about names. The others are replaced by such that never match.
+    of_names: Vec<Rule>,
+    /// All others, likewise.
+    of_others: Vec<Rule>,
     needs_path: bool,
     /// Where inodes are.
     pub places: Arc<Places>,
@@ -122,38 +120,55 @@ impl Policy {
         let mut rules = vec![Rule::EMPTY; skip::max_rules(text)];
         let count = skip::compile(text, &mut rules)?;
         rules.truncate(count);
-        let compiled = Rules {
-            text,
-            rules: &rules,
+        let only = |names: bool| {
+            let rule = |rule: &Rule| {
+                let is_name = rule.kind() == RuleKind::Name;
+                if is_name == names { *rule } else { Rule::EMPTY }
+            };
+            rules.iter().map(rule).collect()
         };
+        let (text, rules) = (text.to_vec(), &rules);
         Ok(Policy {
-            needs_path: compiled.needs_path(),
-            text: text.to_vec(),
-            rules,
+            needs_path: Rules { text: &text, rules }.needs_path(),
+            of_names: only(true),
+            of_others: only(false),
+            text,
             places,
         })
     }
 
     /// The kind of rule for which a modification is not recorded.
     pub fn skips(&self, inode: &Inode, who: &Identity) -> Option<RuleKind> {
-        if self.rules.is_empty() {
+        if self.of_names.is_empty() {
             return None;
         }
-        let path = self
-            .needs_path
-            .then(|| self.places.mounted(inode))
-            .flatten();
         let fs_type = self.places.fs_type(inode);
-        let rules = Rules {
-            text: &self.text,
-            rules: &self.rules,
+        let below = self.needs_path.then(|| self.places.relative(inode));
+        let below = below.flatten();
+        let whole = below.as_ref().map(|below| self.places.mounted(below));
+        // A path begins with a slash.
+        let below = below.map(|below| [b"/", below.as_slice()].concat());
+
+        let decide = |rules: &[Rule], path: &Option<Vec<u8>>| {
+            let rules = Rules {
+                text: &self.text,
+                rules,
+            };
+            rules.decide(&Facts {
+                path: path.as_deref(),
+                fs_type: &fs_type,
+                comm: &who.comm,
+                uid: who.uid,
+            })
         };
-        let verdict = rules.decide(&Facts {
-            path: path.as_deref(),
-            fs_type: &fs_type,
-            comm: &who.comm,
-            uid: who.uid,
-        });
+        let names = decide(&self.of_names, &below);
+        let others = decide(&self.of_others, &whole);
+        // The last rule that matches decides.
+        let verdict = if names.rule > others.rule {
+            names
+        } else {
+            others
+        };
         verdict.kind.filter(|_| verdict.skip)
     }
 }
