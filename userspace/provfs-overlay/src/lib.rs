@@ -11,12 +11,13 @@
 //! [`mount`] begins and ends it. `ops` does what the kernel asks for, on [`inodes`] that are held by
 //! descriptor and on open [`handles`]; [`caller`] knows who asks; [`stamp`] decides and records.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod args;
 pub mod attributes;
 pub mod caller;
 pub mod error;
+mod fsxattr;
 pub mod handles;
 pub mod inodes;
 pub mod mount;

@@ -17,7 +17,7 @@ use rustix::{
 use crate::inodes::{Inode, Inodes, Key};
 
 /// How long to wait for a descriptor, and how often.
-const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 100);
+const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
 
 /// Part of the inodes that are to be forgotten at a time.
 const SHARE: usize = 4;
@@ -32,8 +32,9 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// Raises the limit of descriptors as far as this process may, and takes most of them for
-    /// inodes.
+    /// Raises the limit of descriptors as far as this process may, and takes half of them for
+    /// inodes: the others are for what is open, and for names that are looked up while the kernel
+    /// has not answered yet.
     pub fn new() -> Self {
         let limits = getrlimit(Resource::Nofile);
         let raised = Rlimit {
@@ -46,7 +47,7 @@ impl Reaper {
         };
         let current = usize::try_from(current.unwrap_or(1 << 20)).unwrap_or(usize::MAX);
         Reaper {
-            limit: current / 4 * 3,
+            limit: current / 2,
             wanted: Mutex::new(false),
             wake: Condvar::new(),
         }

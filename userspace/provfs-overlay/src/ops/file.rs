@@ -23,6 +23,7 @@ use crate::{
     Overlay,
     attributes::OfFile,
     caller::{Acting, Identity},
+    fsxattr,
     handles::OpenFile,
     inodes::{Inode, check_name, stat},
     passthrough,
@@ -33,9 +34,11 @@ use crate::{
 /// `include/linux/fs.h`.
 const FMODE_EXEC: i32 = 0x20;
 
-/// `FS_IOC_GETFLAGS` and `FS_IOC_SETFLAGS` in `include/uapi/linux/fs.h`, as the kernel sends them.
+/// `FS_IOC_GETFLAGS` and so on in `include/uapi/linux/fs.h`, as the kernel sends them.
 const GETFLAGS: u32 = 0x8008_6601;
 const SETFLAGS: u32 = 0x4008_6602;
+const FSGETXATTR: u32 = 0x801c_581f;
+const FSSETXATTR: u32 = 0x401c_5820;
 
 /// A file that was opened, as the kernel is to be told.
 pub(crate) struct Opened {
@@ -402,6 +405,11 @@ impl Overlay {
                 let bits = data.first_chunk().ok_or(Errno::INVAL)?;
                 let flags = IFlags::from_bits_retain(u32::from_ne_bytes(*bits));
                 ioctl_setflags(fd, flags)?;
+                Ok(Vec::new())
+            }
+            FSGETXATTR => Ok(fsxattr::get(fd)?.to_vec()),
+            FSSETXATTR => {
+                fsxattr::set(fd, *data.first_chunk().ok_or(Errno::INVAL)?)?;
                 Ok(Vec::new())
             }
             _ => Err(Errno::NOTTY),
