@@ -13,7 +13,7 @@ use fuser::{BackingId, FileHandle};
 use parking_lot::{Mutex, RwLock};
 use rustix::io::{Errno, Result};
 
-use crate::{inodes::Inode, stamp::HandleState};
+use crate::{caller::Process, inodes::Inode, stamp::HandleState};
 
 /// An open file.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct OpenFile {
     pub writable: bool,
     /// The number under which the kernel reads and writes it by itself; kept while it does.
     pub backing: Option<Arc<BackingId>>,
+    /// Who opened it, if that is recorded.
+    pub opener: Option<Arc<Process>>,
     /// What is known about its record.
     pub state: Mutex<HandleState>,
 }

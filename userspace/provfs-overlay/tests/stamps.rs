@@ -142,8 +142,20 @@ fn a_process_that_passes_its_file_on_is_not_the_writer() {
             "s1",
             "PROV_TOOL=outer sh -c '{ PROV_TOOL=inner date; } > f'",
         );
-        let record = m.record("f");
-        assert_eq!(record, "s1 inner");
+        assert_eq!(m.record("f"), "s1 inner");
+        // It exits without closing the file.
+        m.sh(
+            "s1",
+            "{ python3 -c 'import os; os.write(1, b\"x\"); os._exit(0)'; } > g",
+        );
+        assert_eq!(m.record("g"), "s1 python3");
+        m.sh(
+            "s1",
+            "exec python3 -c 'import os; os.write(1, b\"x\"); os._exit(0)' > h",
+        );
+        assert_eq!(m.record("h"), "s1 python3");
+        m.sh("s1", "python3 -c 'import os; os.mknod(\"i\")'");
+        assert_eq!(m.record("i"), "s1 python3");
     });
 }
 

@@ -212,12 +212,18 @@ impl Callers {
         }
     }
 
-    /// The process behind a request of this thread, user and group.
+    /// The process behind a request.
     pub fn of(&self, request: &fuser::Request) -> Arc<Process> {
-        self.process(request.pid(), request.uid(), request.gid())
+        self.process(request.pid(), request.uid(), request.gid(), None)
     }
 
-    fn process(&self, tid: u32, uid: u32, gid: u32) -> Arc<Process> {
+    /// The process behind a request to close a file. It may be exiting, with no environment any more:
+    /// one that was not seen before is taken to declare what the one does that opened the file.
+    pub fn closing(&self, request: &fuser::Request, opener: Option<&Process>) -> Arc<Process> {
+        self.process(request.pid(), request.uid(), request.gid(), opener)
+    }
+
+    fn process(&self, tid: u32, uid: u32, gid: u32, opener: Option<&Process>) -> Arc<Process> {
         let before = self.remembered.lock().get(&tid).cloned();
         let now = before.as_ref().and_then(|process| process.mark_now());
         let mut claims = None;
@@ -236,7 +242,7 @@ impl Callers {
                 claims = Some(process.declared.clone());
             }
         }
-        let process = Arc::new(self.find_out(tid, uid, gid, claims));
+        let process = Arc::new(self.find_out(tid, uid, gid, claims, opener));
         let mut remembered = self.remembered.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
@@ -245,7 +251,14 @@ impl Callers {
         process
     }
 
-    fn find_out(&self, tid: u32, uid: u32, gid: u32, claims: Option<Declared>) -> Process {
+    fn find_out(
+        &self,
+        tid: u32,
+        uid: u32,
+        gid: u32,
+        claims: Option<Declared>,
+        opener: Option<&Process>,
+    ) -> Process {
         let mut stat = (tid != 0)
             .then(|| File::open(format!("/proc/{tid}/stat")).ok())
             .flatten();
@@ -260,7 +273,11 @@ impl Callers {
             .unwrap_or_default();
         let status = (tid != 0).then(|| Status::of(tid)).flatten();
 
-        let declared = claims.unwrap_or_else(|| self.declared(tid));
+        let declared = match (claims, opener) {
+            (Some(claims), _) => claims,
+            (None, Some(opener)) if mark.environ == 0 => opener.declared.clone(),
+            (None, _) => self.declared(tid),
+        };
         let known = match &status {
             Some(status) => known(tid, status, &mark),
             // It is gone, or in another pid namespace.
@@ -363,9 +380,9 @@ mod tests {
     fn this_process_is_found_and_remembered() {
         let callers = Callers::new(EnvNames::default());
         let tid = std::process::id();
-        let first = callers.process(tid, 0, 0);
-        assert!(Arc::ptr_eq(&first, &callers.process(tid, 0, 0)));
-        assert!(!Arc::ptr_eq(&first, &callers.process(tid, 1000, 0)));
+        let first = callers.process(tid, 0, 0, None);
+        assert!(Arc::ptr_eq(&first, &callers.process(tid, 0, 0, None)));
+        assert!(!Arc::ptr_eq(&first, &callers.process(tid, 1000, 0, None)));
         let comm = std::fs::read("/proc/self/comm").unwrap();
         assert_eq!(first.identity.comm, comm.trim_ascii_end());
     }
@@ -375,7 +392,7 @@ mod tests {
         let name = std::thread::Builder::new().name("other".into());
         let seen = name.spawn(|| {
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
-            Callers::new(EnvNames::default()).process(tid.unsigned_abs(), 0, 0)
+            Callers::new(EnvNames::default()).process(tid.unsigned_abs(), 0, 0, None)
         });
         let comm = std::fs::read("/proc/self/comm").unwrap();
         let process = seen.unwrap().join().unwrap();
@@ -393,7 +410,7 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = child.id();
-        let session = || callers.process(pid, 0, 0).identity.session.clone();
+        let session = || callers.process(pid, 0, 0, None).identity.session.clone();
         assert_eq!(session(), b"s-1");
         use std::io::Write;
         let mut input = child.stdin.take().unwrap();
@@ -403,6 +420,6 @@ mod tests {
         drop(input);
         child.wait().unwrap();
         // It is gone, and its number may be somebody else's.
-        assert_eq!(callers.process(pid, 0, 0).identity.comm, b"");
+        assert_eq!(callers.process(pid, 0, 0, None).identity.comm, b"");
     }
 }

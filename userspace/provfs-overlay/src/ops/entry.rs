@@ -59,8 +59,13 @@ impl Overlay {
             let _acting = self.acting(request)?.masking(umask);
             mkdirat(&*parent, at.name, Mode::from_raw_mode(mode))?;
         }
-        let (inode, stat) = self.lookup_in(&parent, at.name)?;
-        if inode.kind != FileType::Directory || !self.stamper.enabled {
+        let made = self.lookup_in(&parent, at.name)?;
+        self.made(request, made, FileType::Directory)
+    }
+
+    /// Something was made that nobody opens for it: it is stamped at once, if it is of this kind.
+    fn made(&self, request: &Request, (inode, stat): Entry, kind: FileType) -> Result<Entry> {
+        if inode.kind != kind || !self.stamper.enabled {
             return Ok((inode, stat));
         }
         inode.state.lock().fresh = true;
@@ -69,9 +74,8 @@ impl Overlay {
             file: OfFile::held(&*inode),
             handle: None,
         };
-        let stamped = self
-            .stamper
-            .modifying(&subject, &self.callers.of(request).identity);
+        let who = self.callers.of(request);
+        let stamped = self.stamper.modifying(&subject, &who.identity);
         let stat = if stamped { inode.stat()? } else { stat };
         Ok((inode, stat))
     }
@@ -92,7 +96,8 @@ impl Overlay {
             let mode = Mode::from_raw_mode(mode);
             mknodat(&*parent, at.name, kind, mode, decode_device(device))?;
         }
-        self.lookup_in(&parent, at.name)
+        let made = self.lookup_in(&parent, at.name)?;
+        self.made(request, made, FileType::RegularFile)
     }
 
     pub(crate) fn symlink(&self, request: &Request, at: Name<'_>, target: &Path) -> Result<Entry> {

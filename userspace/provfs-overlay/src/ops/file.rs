@@ -140,8 +140,13 @@ impl Overlay {
             inode.state.lock().fresh = true;
         }
         let opened = self.opened(request, inode.clone(), fd, plain, created, register)?;
-        if !created && wanted.contains(OFlags::TRUNC) {
-            self.truncate_opened(request, &inode, opened.handle)?;
+        if !created
+            && wanted.contains(OFlags::TRUNC)
+            && let Err(error) = self.truncate_opened(request, &inode, opened.handle)
+        {
+            self.release(opened.handle);
+            self.inodes.forget(inode.number, 1);
+            return Err(error);
         }
         Ok(((inode, stat), opened))
     }
@@ -168,7 +173,7 @@ impl Overlay {
     ) -> Result<Opened> {
         let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
         let recorded = self.stamper.enabled && (writable || created);
-        let opener = recorded.then(|| self.callers.of(request).identity.clone());
+        let opener = recorded.then(|| self.callers.of(request));
         let backing = (self.passthrough && inode.kind == FileType::RegularFile)
             .then(|| passthrough::backing(&inode, || register(&inode)))
             .flatten();
@@ -189,7 +194,11 @@ impl Overlay {
             inode,
             writable,
             backing: backing.clone(),
-            state: Mutex::new(HandleState::new(opener, created)),
+            state: Mutex::new(HandleState::new(
+                opener.as_ref().map(|opener| opener.identity.clone()),
+                created,
+            )),
+            opener,
         });
         Ok(Opened {
             handle,
@@ -240,9 +249,10 @@ impl Overlay {
         let open = self.files.get(handle)?;
         if flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             // Pages that were written through a mapping; the request is of whoever writes them back.
-            let opener = open.state.lock().opener.clone();
-            if let Some(opener) = opener {
-                self.stamper.modifying(&subject(&open), &opener);
+            if let Some(opener) = &open.opener {
+                let who = open.state.lock().writer();
+                let who = who.unwrap_or_else(|| opener.identity.clone());
+                self.stamper.modifying(&subject(&open), &who);
             }
         } else {
             self.modifying(request, &open);
@@ -296,12 +306,12 @@ impl Overlay {
         let Some(open) = self.files.remove(handle) else {
             return;
         };
-        let state = open.state.lock().opener.clone();
-        if let Some(opener) = state {
+        if let Some(opener) = &open.opener {
             // It may have been written to through a mapping that outlived its descriptor.
             if let Ok(stat) = stat(&open.fd) {
                 let subject = subject(&open);
-                let who = open.state.lock().writer().unwrap_or(opener);
+                let who = open.state.lock().writer();
+                let who = who.unwrap_or_else(|| opener.identity.clone());
                 if self.stamper.look(&subject, &stat, || who) {
                     self.changed_behind(&open.inode);
                 }
@@ -435,7 +445,8 @@ impl Overlay {
             return Ok(());
         }
         let now = inode.stat()?;
-        let who = || -> Arc<Identity> { self.callers.of(request).identity.clone() };
+        let opener = open.and_then(|open| open.opener.as_deref());
+        let who = || -> Arc<Identity> { self.callers.closing(request, opener).identity.clone() };
         let stamped = match open {
             Some(open) => self.stamper.look(&subject(open), &now, who),
             None => {

@@ -100,7 +100,7 @@ impl Seen {
 #[derive(Debug)]
 pub struct HandleState {
     /// Who opened it.
-    pub opener: Option<Arc<Identity>>,
+    opener: Option<Arc<Identity>>,
     /// The last one who wrote through it.
     writer: Option<Arc<Identity>>,
     /// Opening it created the file, and nobody has written through it since.
