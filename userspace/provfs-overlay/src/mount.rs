@@ -1,7 +1,8 @@
 //! Mounting, staying mounted, and ending.
 //!
-//! `fusermount3` mounts, for root as for everybody else: it stays beside this process, and takes the
-//! mount away should this process die.
+//! `fusermount3` mounts, for root as for everybody else. A second process of this program waits for
+//! the first one to end, and takes the mount away if that died: `fusermount3` could do that by
+//! itself, but for users without `allow_other` it does not.
 
 use std::{
     ffi::OsString,
@@ -13,14 +14,14 @@ use std::{
         unix::{ffi::OsStrExt, ffi::OsStringExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{ChildStdin, Command, ExitCode, Stdio},
     sync::Arc,
     thread,
 };
 
 use fuser::{Session, SessionACL};
 use rustix::{
-    fs::{CWD, Mode, OFlags, StatVfsMountFlags, fgetxattr, fstatvfs, openat},
+    fs::{CWD, Mode, OFlags, StatVfsMountFlags, fgetxattr, fstatvfs, openat, statvfs},
     io::{Errno, FdFlags, fcntl_setfd},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::geteuid,
@@ -101,7 +102,8 @@ fn serve(
     args: &Args,
 ) -> Result<(), StartError> {
     let overlay = Overlay::new(places.fd, settings)?;
-    let (device, _guard) = mount(&places.mount, options)?;
+    let device = mount(&places.mount, options)?;
+    let _guard = start_guard(&places.mount)?;
     let notifier = overlay.notifier();
     let (inodes, reaper) = overlay.keepers();
     let status = overlay.status();
@@ -155,7 +157,7 @@ fn find_places(args: &Args) -> Result<Places, StartError> {
         }
     };
     let mount = args.mount.canonicalize().map_err(bad_mount)?;
-    if !mount.is_dir() {
+    if !fs::metadata(&mount).map_err(bad_mount)?.is_dir() {
         return Err(bad_mount(Errno::NOTDIR.into()));
     }
     if mount.starts_with(&source) || source.starts_with(&mount) {
@@ -213,7 +215,6 @@ fn mount_options(args: &Args, places: &Places) -> String {
         format!("fsname={name}"),
         "subtype=provfs".into(),
         "default_permissions".into(),
-        "auto_unmount".into(),
     ];
     let mut add = |condition: bool, option: &str| {
         if condition {
@@ -240,8 +241,8 @@ fn mount_options(args: &Args, places: &Places) -> String {
     options.join(",")
 }
 
-/// Mounts. Returns the open device, and what keeps `fusermount3` waiting for the end.
-fn mount(mount: &Path, options: &str) -> Result<(OwnedFd, UnixStream), StartError> {
+/// Mounts. Returns the open device.
+fn mount(mount: &Path, options: &str) -> Result<OwnedFd, StartError> {
     let set_up = |error: io::Error| StartError::set_up("talk to fusermount3", error);
     let (ours, theirs) = UnixStream::pair().map_err(set_up)?;
     fcntl_setfd(&theirs, FdFlags::empty()).map_err(|e| set_up(e.into()))?;
@@ -256,7 +257,9 @@ fn mount(mount: &Path, options: &str) -> Result<(OwnedFd, UnixStream), StartErro
         .map_err(StartError::NoFusermount)?;
     drop(theirs);
     if let Some(device) = receive(&ours) {
-        return Ok((device, ours));
+        // It has done its work, and says nothing more.
+        let _ = child.wait();
+        return Ok(device);
     }
     let mut message = String::new();
     if let Some(mut stderr) = child.stderr.take() {
@@ -269,6 +272,41 @@ fn mount(mount: &Path, options: &str) -> Result<(OwnedFd, UnixStream), StartErro
         path: mount.to_owned(),
         message: message.replace('\n', "; "),
     })
+}
+
+/// The first argument of the process that waits for the end of this one; the mount point follows.
+pub const GUARD: &str = "--guard";
+
+/// Starts the process that takes the mount away should this one die. It does that when its input
+/// ends, which is open here and nowhere else.
+fn start_guard(mount: &Path) -> Result<ChildStdin, StartError> {
+    let set_up = |error: io::Error| StartError::set_up("start a process that waits", error);
+    let program = std::env::current_exe().map_err(set_up)?;
+    let mut child = Command::new(program)
+        .arg(GUARD)
+        .arg(mount)
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(set_up)?;
+    let input = child.stdin.take();
+    input.ok_or_else(|| set_up(io::ErrorKind::BrokenPipe.into()))
+}
+
+/// Waits for the end of the process that has started this one, and takes its mount away if it is
+/// still there. A mount that answers is not its any more.
+pub fn guard(mount: &Path) {
+    // The terminal's signals are for the other one.
+    let _ = rustix::process::setsid();
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    // This asks the file system itself, unlike a look at attributes, which may be remembered. Input
+    // may have ended before the connection did.
+    let dead = [Err(Errno::NOTCONN), Err(Errno::CONNABORTED)];
+    if dead.contains(&statvfs(mount).map(drop)) {
+        unmount(mount, &["-u", "-z"]);
+    }
 }
 
 /// The descriptor that comes through a socket.
@@ -325,6 +363,10 @@ fn start_log(args: &Args) -> Result<(), StartError> {
     logger.filter_level(level);
     // Each request, which is more than anybody wants.
     logger.filter_module("fuser::request", level.min(log::LevelFilter::Warn));
+    if level < log::LevelFilter::Debug {
+        // The library answers requests to interrupt another one, and complains when that is over.
+        logger.filter_module("fuser::reply", log::LevelFilter::Off);
+    }
     if let Some(path) = &args.log_file {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|e| StartError::set_up("open the log file", e))?;

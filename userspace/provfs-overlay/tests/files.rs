@@ -489,3 +489,28 @@ fn descriptors_do_not_run_out() {
         .status()
         .unwrap();
 }
+
+#[test]
+fn a_program_that_runs_is_not_written_to() {
+    both(|m| {
+        m.sh("s", "cp /bin/sleep program");
+        let before = fs::metadata(m.src.join("program")).unwrap().len();
+        let mut running = Command::new(m.mnt.join("program"))
+            .arg("60")
+            .spawn()
+            .unwrap();
+        use rustix::fs::{Mode, OFlags};
+        for flags in [
+            OFlags::WRONLY,
+            OFlags::RDWR,
+            OFlags::TRUNC,
+            OFlags::WRONLY | OFlags::TRUNC,
+        ] {
+            let opened = rustix::fs::open(m.mnt.join("program"), flags, Mode::empty());
+            assert_eq!(opened.unwrap_err(), Errno::TXTBSY, "{flags:?}");
+        }
+        assert_eq!(fs::metadata(m.src.join("program")).unwrap().len(), before);
+        running.kill().unwrap();
+        running.wait().unwrap();
+    });
+}

@@ -197,6 +197,43 @@ fn a_dead_daemon_leaves_no_mount() {
 }
 
 #[test]
+fn without_root_it_works_as_well() {
+    if !can_mount() || !is_root() {
+        return;
+    }
+    // The device may be for root only here, so that a user needs one of his own.
+    let dir = tempfile::Builder::new()
+        .prefix("provfs-overlay-")
+        .tempdir_in("/var/tmp")
+        .unwrap();
+    let script = r#"
+        cd $1 && mkdir src mnt && cp $0 program && chmod 755 . && chown -R 1000:1000 .
+        mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse
+        exec setpriv --reuid=1000 --regid=1000 --clear-groups sh -ec '
+            mount_it() { ./program --foreground --source src --mount mnt & until mountpoint -q mnt; do sleep 0.05; done; }
+            mount_it
+            PROV_SESSION=s1 sh -c "echo x > mnt/f; { date; ls; } > mnt/g; mkdir mnt/d"
+            getfattr --only-values -n user.prov.tool src/f src/g src/d 2>/dev/null
+            stat -c " %u" src/f
+            kill -KILL $!
+            for i in $(seq 100); do grep -q $PWD/mnt /proc/self/mounts || break; sleep 0.1; done
+            mount_it
+            cat mnt/f
+            fusermount3 -u mnt'"#;
+    let mut shell = Command::new("unshare");
+    shell
+        .args(["-m", "sh", "-ec", script, PROGRAM])
+        .arg(dir.path());
+    let output = shell.output().unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "shlsmkdir 1000\nx\n",
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
 fn read_only_means_that() {
     if !can_mount() {
         return;

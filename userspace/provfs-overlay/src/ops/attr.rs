@@ -88,15 +88,19 @@ impl Overlay {
         Ok(())
     }
 
-    fn truncate(
+    /// Sets the size, which modifies a file if it is another one.
+    pub(crate) fn truncate(
         &self,
         request: &Request,
         inode: &Inode,
         open: Option<&OpenFile>,
         size: u64,
     ) -> Result<()> {
+        let is_other = inode.stat()?.stx_size != size;
         if let Some(open) = open.filter(|open| open.writable) {
-            self.modifying(request, open);
+            if is_other {
+                self.modifying(request, open);
+            }
             let _acting = self.acting(request)?;
             return ftruncate(&open.fd, size);
         }
@@ -105,7 +109,7 @@ impl Overlay {
             let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             openat(&self.proc_fds, inode.proc_name(), flags, Mode::empty())?
         };
-        if self.stamper.enabled {
+        if is_other && self.stamper.enabled {
             let subject = Subject {
                 inode,
                 file: OfFile::open(&fd),

@@ -30,10 +30,11 @@ const BACKGROUND_MAX: u16 = 64;
 const STACK_DEPTH: u32 = 2;
 
 /// What the kernel is asked to do, where it can.
-const WANTED: [InitFlags; 13] = [
+///
+/// Not to truncate while opening (`FUSE_ATOMIC_O_TRUNC`): that would come before the kernel looks
+/// whether the file is a program that is running.
+const WANTED: [InitFlags; 12] = [
     InitFlags::FUSE_ASYNC_DIO,
-    // O_TRUNC comes with opening, not as a request of its own.
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     // Cached data is dropped when times or size change.
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_BIG_WRITES,

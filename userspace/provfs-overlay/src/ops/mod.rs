@@ -6,4 +6,5 @@ mod dir;
 mod dispatch;
 mod entry;
 mod file;
+mod io;
 mod xattr;

@@ -164,7 +164,7 @@ impl Mounted {
             let is_ours = words
                 .first()
                 .is_some_and(|word| *word == PROGRAM.as_bytes());
-            if is_ours && words.contains(&wanted) {
+            if is_ours && words.contains(&wanted) && !words.contains(&&b"--guard"[..]) {
                 return entry.file_name().to_str().unwrap().parse().unwrap();
             }
         }
