@@ -1,0 +1,127 @@
+//! Keeps descriptors from running out.
+//!
+//! Each inode that the kernel knows takes one, and the kernel forgets inodes only when it needs
+//! memory. When most descriptors are taken, it is asked to forget names that were not looked up for
+//! long; inodes that are in use it keeps.
+
+use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc, thread, time::Duration};
+
+use fuser::Notifier;
+use parking_lot::{Condvar, Mutex};
+use rustix::{
+    fs::{AtFlags, CWD, StatxFlags, statx},
+    io::{Errno, Result},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+use crate::inodes::{Inode, Inodes, Key};
+
+/// How long to wait for a descriptor, and how often.
+const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
+
+/// Part of the inodes that are to be forgotten at a time.
+const SHARE: usize = 4;
+
+/// Watches how many descriptors are taken.
+#[derive(Debug)]
+pub struct Reaper {
+    /// So many inodes may be known.
+    limit: usize,
+    wanted: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Reaper {
+    /// Raises the limit of descriptors as far as this process may, and takes half of them for
+    /// inodes: the others are for what is open, and for names that are looked up while the kernel
+    /// has not answered yet.
+    pub fn new() -> Self {
+        let limits = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limits.maximum,
+            maximum: limits.maximum,
+        };
+        let current = match setrlimit(Resource::Nofile, raised) {
+            Ok(()) => limits.maximum,
+            Err(_) => limits.current,
+        };
+        let current = usize::try_from(current.unwrap_or(1 << 20)).unwrap_or(usize::MAX);
+        Reaper {
+            limit: current / 2,
+            wanted: Mutex::new(false),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Takes note of how many inodes are known.
+    pub fn watch(&self, inodes: usize) {
+        if inodes > self.limit {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        *self.wanted.lock() = true;
+        self.wake.notify_one();
+    }
+
+    /// Does what takes a descriptor; again and again for a while, if none is left.
+    pub fn retrying<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        let (pause, times) = PATIENCE;
+        for _ in 0..times {
+            match work() {
+                Err(Errno::MFILE) => self.wake(),
+                done => return done,
+            }
+            thread::sleep(pause);
+        }
+        work()
+    }
+
+    /// Works until the process ends.
+    pub fn run(self: Arc<Self>, inodes: Arc<Inodes>, notifier: Notifier) {
+        loop {
+            let mut wanted = self.wanted.lock();
+            while !*wanted {
+                self.wake.wait(&mut wanted);
+            }
+            *wanted = false;
+            drop(wanted);
+            let mut all = inodes.all();
+            all.sort_by_key(|inode| inode.used());
+            all.truncate(all.len() / SHARE);
+            for inode in all {
+                let_go(&inodes, &notifier, &inode);
+            }
+            // The answers take a moment, and nothing is gained by asking twice.
+            thread::sleep(PATIENCE.0);
+        }
+    }
+}
+
+impl Default for Reaper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Asks the kernel to forget the name of an inode.
+fn let_go(inodes: &Inodes, notifier: &Notifier, inode: &Inode) {
+    let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{}", inode.proc_name())) else {
+        return;
+    };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    let parent = parent_number(inodes, parent);
+    if let Some(parent) = parent
+        && let Err(error) = notifier.inval_entry(parent, name)
+    {
+        log::debug!("{:?} is kept: {error}", name.as_bytes().escape_ascii());
+    }
+}
+
+fn parent_number(inodes: &Inodes, parent: &Path) -> Option<fuser::INodeNo> {
+    let stat = statx(CWD, parent, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO).ok()?;
+    inodes.number_of(Key::of(&stat))
+}
