@@ -26,6 +26,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, StartError> {
     let given: Vec<OsString> = std::env::args_os().collect();
+    match given.as_slice() {
+        [_, guard, mount] if guard == mount::GUARD => {
+            mount::guard(Path::new(mount));
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
     let program = given
         .first()
         .and_then(|program| Path::new(program).file_name());

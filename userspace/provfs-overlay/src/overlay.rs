@@ -188,10 +188,11 @@ impl Overlay {
 
     /// The attributes of an inode have changed, and no reply says so.
     pub(crate) fn changed_behind(&self, inode: &Inode) {
-        if let Some(notifier) = self.notifier.get()
-            // A negative offset: only attributes, not what was read.
-            && let Err(error) = notifier.inval_inode(inode.number, -1, 0)
-        {
+        let Some(notifier) = self.notifier.get() else {
+            return;
+        };
+        // A negative offset: only attributes, not what was read.
+        if let Err(error) = notifier.inval_inode(inode.number, -1, 0) {
             log::debug!("inode {:?}: {error}", inode.key);
         }
     }

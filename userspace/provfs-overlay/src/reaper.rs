@@ -113,11 +113,11 @@ fn let_go(inodes: &Inodes, notifier: &Notifier, inode: &Inode) {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return;
     };
-    let parent = parent_number(inodes, parent);
-    if let Some(parent) = parent
-        && let Err(error) = notifier.inval_entry(parent, name)
-    {
-        log::debug!("{:?} is kept: {error}", name.as_bytes().escape_ascii());
+    let Some(parent) = parent_number(inodes, parent) else {
+        return;
+    };
+    if let Err(error) = notifier.inval_entry(parent, name) {
+        log::debug!("{} is kept: {error}", name.as_bytes().escape_ascii());
     }
 }
 

@@ -210,13 +210,13 @@ fn without_root_it_works_as_well() {
         cd $1 && mkdir src mnt && cp $0 program && chmod 755 . && chown -R 1000:1000 .
         mknod -m 666 fuse c 10 229 && mount --bind fuse /dev/fuse
         exec setpriv --reuid=1000 --regid=1000 --clear-groups sh -ec '
-            mount_it() { ./program --foreground --source src --mount mnt & until mountpoint -q mnt; do sleep 0.05; done; }
+            mount_it() { ./program --foreground --source src --mount mnt & for i in $(seq 200); do mountpoint -q mnt && return; sleep 0.05; done; exit 1; }
             mount_it
             PROV_SESSION=s1 sh -c "echo x > mnt/f; { date; ls; } > mnt/g; mkdir mnt/d"
             getfattr --only-values -n user.prov.tool src/f src/g src/d 2>/dev/null
             stat -c " %u" src/f
             kill -KILL $!
-            for i in $(seq 100); do grep -q $PWD/mnt /proc/self/mounts || break; sleep 0.1; done
+            for i in $(seq 99); do grep -q $PWD/mnt /proc/self/mounts || break; sleep 0.1; done
             mount_it
             cat mnt/f
             fusermount3 -u mnt'"#;

@@ -227,9 +227,9 @@ impl Callers {
         let before = self.remembered.lock().get(&tid).cloned();
         let now = before.as_ref().and_then(|process| process.mark_now());
         let mut claims = None;
-        if let (Some(process), Some(now)) = (&before, &now)
-            && process.mark.started == now.started
-        {
+        let known = before.as_ref().zip(now.as_ref());
+        let known = known.filter(|(process, now)| process.mark.started == now.started);
+        if let Some((process, now)) = known {
             let same_program = process.mark.environ == now.environ;
             // A process that exits has no environment any more, and closes files still.
             let exiting = now.environ == 0;

@@ -55,12 +55,15 @@ impl Old {
                 Key::History => old.history = value,
             }
         }
-        if old.packed
-            && let Some(value) = attributes.get(PACKED)?
-            && let Some(record) = packed::decode(&value)
-            && (old.keys.is_empty() || record.time().map(|time| time.secs) > old.ts)
-        {
-            old.take(&record);
+        let packed = if old.packed {
+            attributes.get(PACKED)?
+        } else {
+            None
+        };
+        if let Some(record) = packed.as_deref().and_then(packed::decode) {
+            if old.keys.is_empty() || record.time().map(|time| time.secs) > old.ts {
+                old.take(&record);
+            }
         }
         Ok(old)
     }
