@@ -288,6 +288,7 @@ impl Stamper {
             owed: None,
             settled: handle.settled(&who),
             last: state.last(&who, now),
+            mapped: None,
             mtime_age: now.saturating_sub(mtime),
             granularity: self.granularity,
         });

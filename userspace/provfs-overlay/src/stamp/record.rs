@@ -4,7 +4,7 @@ use provfs::{
     Format,
     pure::{
         history,
-        limits::{HISTORY_TEXT_MAX, PACKED_MAX, SESSION_MAX},
+        limits::{HISTORY_MAX, HISTORY_TEXT_MAX, PACKED_MAX, SESSION_MAX},
         packed::{self, Packed},
         record::{Key, PACKED, Record, Session},
         text::Writer,
@@ -82,18 +82,12 @@ impl Old {
     pub fn entries(&self) -> Vec<u8> {
         let mut buf = vec![0; HISTORY_TEXT_MAX + SESSION_MAX];
         let mut out = Writer::new(&mut buf);
-        if let Some(session) = &self.session {
-            // What does not fit is left out.
-            let _ = history::push_entry(session, &mut out);
-        }
-        for entry in history::entries(&self.history) {
-            let start = out.len();
-            let separator: &[u8] = if start > 0 { b"," } else { b"" };
-            if out.push(separator).and_then(|()| out.push(entry)).is_err() {
-                out.truncate(start);
-                break;
-            }
-        }
+        let named = self.session.as_deref().map(Session::parse);
+        history::push_all(
+            history::sessions(named, &self.history),
+            HISTORY_MAX,
+            &mut out,
+        );
         out.as_bytes().to_vec()
     }
 
