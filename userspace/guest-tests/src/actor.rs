@@ -4,7 +4,10 @@
 //! A test talks to an actor over a socket. A message is a list of words, and may come with a file descriptor; for each
 //! there is one answer, the result of the call. An actor ends when the socket is closed.
 
+mod alone;
 mod calls;
+mod memory;
+mod ways;
 
 use std::{
     ffi::{CString, OsStr, OsString},
@@ -39,6 +42,9 @@ use crate::{
 
 /// The first argument of a process that is an actor; the second is its socket.
 pub(crate) const ARGUMENT: &str = "--actor";
+
+/// Where a process says who it is.
+pub(crate) const OWN: &str = "/sys/kernel/security/provfs/self";
 
 /// Messages are not longer.
 const MESSAGE_MAX: usize = 1 << 16;
@@ -221,6 +227,29 @@ impl Actor {
         let fd = self.create(path)?;
         self.write(fd)?;
         self.close(fd)
+    }
+
+    /// Declares something about itself.
+    #[track_caller]
+    pub(crate) fn declare(&self, message: impl AsRef<[u8]>) -> Outcome {
+        self.ask(words!["declare", message.as_ref()]).map(drop)
+    }
+
+    /// What it is told about itself. Costs a modification.
+    #[track_caller]
+    pub(crate) fn own(&self) -> Outcome<String> {
+        let copy = format!("/tmp/self-{}", self.pid());
+        self.ask(words!["copy", OWN, &*copy])?;
+        let text = std::fs::read_to_string(&copy)?;
+        std::fs::remove_file(&copy)?;
+        Ok(text)
+    }
+
+    /// Renames a file, over another one if there is one.
+    #[track_caller]
+    pub(crate) fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Outcome {
+        self.ask(words!["rename", from.as_ref(), to.as_ref(), 0])
+            .map(drop)
     }
 
     /// Makes it fork. The child has its open files.

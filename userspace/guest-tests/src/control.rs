@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     once("the settings are there with their defaults", defaults),
     once("only root can change the settings", permissions),
     once(
-        "numbers out of range are refused, and the old ones stay",
+        "values out of range are refused, and the old ones stay",
         numbers,
     ),
     once(
@@ -51,7 +51,7 @@ fn status(_: &Place) -> Outcome {
         .collect();
     let expected = "version enabled format modifications stamped unchanged skipped.path skipped.name skipped.fs \
         skipped.comm skipped.uid skipped.kthread skipped.immutable skipped.unsupported skipped.disabled owed paid \
-        superseded failed identity_failed";
+        superseded failed identity_failed inherited inherit_failed";
     for name in expected.split_whitespace() {
         ensure_eq!(
             names.iter().filter(|known| **known == name).count(),
@@ -113,6 +113,12 @@ fn numbers(_: &Place) -> Outcome {
         ("enabled", " 1 "),
         ("ts_granularity_ms", "0"),
         ("ts_granularity_ms", "86400000\n"),
+        ("format", "packed\n"),
+        ("format", " keys"),
+        ("history", "0"),
+        ("history", "32\n"),
+        ("protect", "1"),
+        ("kthreads", "1"),
     ];
     for (name, value) in good {
         let _guard = Setting::set(name, value)?;
@@ -133,6 +139,16 @@ fn numbers(_: &Place) -> Outcome {
         ("ts_granularity_ms", "99999999999999999999"),
         ("ts_granularity_ms", "1s"),
         ("ts_granularity_ms", "-5"),
+        ("format", "key"),
+        ("format", "Keys"),
+        ("format", "keys packed"),
+        ("format", ""),
+        ("history", "33"),
+        ("history", "-1"),
+        ("history", "5 4"),
+        ("protect", "2"),
+        ("protect", "yes"),
+        ("kthreads", "2"),
     ];
     for (name, value) in bad {
         let before = get(name)?;

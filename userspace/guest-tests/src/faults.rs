@@ -8,7 +8,7 @@ use crate::{
     actor::{Actor, words},
     fixture::{Fs, STAMPED, counting},
     fixture::{Outcome, Place, Test, ensure, ensure_eq, growth, on, once, skip},
-    programs::{need, shell},
+    programs::{c_project, need, shell},
     record::{ALICE, BOB, ensure_by, raw},
 };
 
@@ -170,7 +170,7 @@ fn all_fail(place: &Place) -> Outcome {
 
 fn each_fails(place: &Place) -> Outcome {
     let mut failures = 0;
-    let rounds = if place.quick { 10 } else { 40 };
+    let rounds = if place.is_quick() { 10 } else { 40 };
     for round in 1..=rounds {
         let actor = unlucky()?;
         let failing = Failing::new(round, 1)?;
@@ -213,15 +213,7 @@ fn run(place: &Place, interval: u32, script: &str) -> Outcome {
     for program in ["make", "gcc", "git", "tar"] {
         need(program)?;
     }
-    fs::write(
-        place.path("one.c"),
-        "int two(void);\nint main(void) { return two(); }\n",
-    )?;
-    fs::write(place.path("two.c"), "int two(void) { return 0; }\n")?;
-    fs::write(
-        place.path("Makefile"),
-        "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\n",
-    )?;
+    c_project(place)?;
     let failing = Failing::new(interval, -1)?;
     let script = format!("echo 1 > /proc/self/make-it-fail; {script}");
     let ((), grown) = growth(|| shell(place, &ALICE, &script))?;

@@ -91,6 +91,15 @@ pub(crate) const fn each(name: &'static str, run: fn(&Place) -> Outcome) -> Test
     }
 }
 
+/// A test on each file system, and on an overlay.
+pub(crate) const fn everywhere(name: &'static str, run: fn(&Place) -> Outcome) -> Test {
+    Test {
+        name,
+        on: On::Each(&Fs::WITH_OVERLAY),
+        run,
+    }
+}
+
 /// A test on some file systems.
 pub(crate) const fn on(
     list: &'static [Fs],
@@ -120,10 +129,12 @@ pub(crate) enum Fs {
     Xfs,
     Btrfs,
     Tmpfs,
+    Overlay,
 }
 
 impl Fs {
     pub(crate) const ALL: [Fs; 4] = [Fs::Ext4, Fs::Xfs, Fs::Btrfs, Fs::Tmpfs];
+    pub(crate) const WITH_OVERLAY: [Fs; 5] = [Fs::Ext4, Fs::Xfs, Fs::Btrfs, Fs::Tmpfs, Fs::Overlay];
     pub(crate) const DISKS: [Fs; 3] = [Fs::Ext4, Fs::Xfs, Fs::Btrfs];
 
     pub(crate) fn name(self) -> &'static str {
@@ -132,6 +143,7 @@ impl Fs {
             Fs::Xfs => "xfs",
             Fs::Btrfs => "btrfs",
             Fs::Tmpfs => "tmpfs",
+            Fs::Overlay => "overlay",
         }
     }
 
@@ -164,17 +176,51 @@ pub(crate) struct Place {
     pub(crate) fs: Fs,
     /// A directory on it that was empty at first.
     pub(crate) dir: PathBuf,
-    /// Whether time is short.
-    pub(crate) quick: bool,
+    /// How much time there is.
+    pub(crate) level: Level,
 }
+
+/// How much time there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Little.
+    Quick,
+    /// Some minutes.
+    #[default]
+    Normal,
+    /// As much as it takes.
+    Full,
+}
+
+impl Level {
+    /// What [`Display`](fmt::Display) shows.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Level::Quick, Level::Normal, Level::Full]
+            .into_iter()
+            .find(|level| level.to_string() == name)
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Level::Quick => "quick",
+            Level::Normal => "normal",
+            Level::Full => "full",
+        })
+    }
+}
+
+/// Where `qemu/run` has put the lower layer of the overlay.
+const LOWER: &str = "/run/provfs-overlay/lower";
 
 impl Place {
     /// Makes a directory, that any user may write to.
-    pub(crate) fn fresh(fs: Fs, quick: bool) -> Outcome<Self> {
+    pub(crate) fn fresh(fs: Fs, level: Level) -> Outcome<Self> {
         let dir = fs.root().join(format!("t{}", std::process::id()));
         fs::DirBuilder::new().mode(0o777).create(&dir)?;
         fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        Ok(Place { fs, dir, quick })
+        Ok(Place { fs, dir, level })
     }
 
     /// A path in the directory.
@@ -199,9 +245,37 @@ impl Place {
         Ok(path)
     }
 
-    /// How often to repeat what would be repeated so often at leisure.
-    pub(crate) fn rounds(&self, full: usize) -> usize {
-        if self.quick { (full / 10).max(2) } else { full }
+    /// A file like [`unstamped`](Place::unstamped), which the overlay has to copy up before it is written to.
+    pub(crate) fn unstamped_below(&self, name: &str) -> Outcome<PathBuf> {
+        // Nobody must have looked for it through the overlay before.
+        let below = Path::new(LOWER).join(self.dir.file_name().unwrap_or_default());
+        let below = below.with_extension("below");
+        let _off = Setting::set("enabled", "0")?;
+        fs::create_dir_all(&below)?;
+        let above = self.dir.with_extension("below");
+        fs::set_permissions(&below, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        fs::write(below.join(name), [b'.'; 8192])?;
+        crate::record::ensure_none(above.join(name))?;
+        Ok(above.join(name))
+    }
+
+    /// How often to repeat what is repeated so often in some minutes.
+    pub(crate) fn rounds(&self, normal: usize) -> usize {
+        self.rounds_of(normal, normal * 10)
+    }
+
+    /// How often to repeat what is repeated so often in some minutes, or at leisure.
+    pub(crate) fn rounds_of(&self, normal: usize, full: usize) -> usize {
+        match self.level {
+            Level::Quick => (normal / 10).max(2),
+            Level::Normal => normal,
+            Level::Full => full,
+        }
+    }
+
+    /// Whether time is short.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.level == Level::Quick
     }
 }
 
@@ -234,14 +308,18 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// The settings, and their defaults.
-pub(crate) const SETTINGS: [(&str, &str); 7] = [
+pub(crate) const SETTINGS: [(&str, &str); 11] = [
     ("enabled", "1"),
     (
         "skip",
         "/proc,/sys,/dev,/run,/tmp,/var/tmp,/var/cache,/var/lib/pacman,/var/lib/dpkg,\
         .git,node_modules,target,.cache,.venv,__pycache__,fs:fuse*,fs:nfs*,fs:cifs,fs:9p,fs:ceph",
     ),
+    ("format", "keys"),
+    ("history", "5"),
     ("ts_granularity_ms", "1000"),
+    ("protect", "0"),
+    ("kthreads", "0"),
     (
         "env_session",
         "PROV_SESSION CLAUDE_SESSION CLAUDE_SESSION_ID AGENTNS_SESSION_ID AGORABUS_SID",
@@ -450,6 +528,18 @@ pub(crate) const STAMPED: &[(&str, i64)] = &[("modifications", 1), ("stamped", 1
 
 /// What grows when a record says it already.
 pub(crate) const UNCHANGED: &[(&str, i64)] = &[("modifications", 1), ("unchanged", 1)];
+
+/// What grows when a modification is noted, to be recorded later.
+pub(crate) const OWED: &[(&str, i64)] = &[("modifications", 1), ("owed", 1)];
+
+/// What grows when that is done.
+pub(crate) const PAID: &[(&str, i64)] = &[("owed", -1), ("paid", 1)];
+
+/// What grows when a file takes over the sessions of another. It is no modification.
+pub(crate) const INHERITED: &[(&str, i64)] = &[("inherited", 1)];
+
+/// What grows when a rule for paths decides.
+pub(crate) const SKIPPED_PATH: &[(&str, i64)] = &[("modifications", 1), ("skipped.path", 1)];
 
 /// Seconds since the Unix epoch.
 pub(crate) fn seconds() -> i64 {

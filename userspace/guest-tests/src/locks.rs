@@ -3,8 +3,7 @@
 use std::{
     fs::{self, File},
     os::fd::AsFd,
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::Duration,
 };
 
@@ -12,16 +11,15 @@ use rustix::{
     fs::{IFlags, OFlags, ioctl_setflags},
     io::Errno,
     ioctl::{IntegerSetter, ioctl, opcode},
-    mount::{MountFlags, UnmountFlags},
 };
 
 use crate::{
     actor::{Actor, words},
     fixture::{
-        Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure, ensure_eq,
-        growth, on, once,
+        Counters, Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure,
+        ensure_eq, growth, on, once,
     },
-    programs::need,
+    mounted::{Image, Mounted, remount},
     record::{ALICE, BOB, ensure_by, ensure_none, raw},
 };
 
@@ -58,7 +56,7 @@ pub(crate) const TESTS: &[Test] = &[
     once("ext4 without room for attributes", full_ext4),
     on(
         &[Fs::Ext4, Fs::Tmpfs],
-        "unmounting right after 1,000 files never fails",
+        "unmounting right after many files were written never fails",
         unmount,
     ),
 ];
@@ -199,8 +197,15 @@ fn frozen_meanwhile(place: &Place) -> Outcome {
         bob.begin(words!["put often", &*other, rounds])?;
         for _ in 0..5 {
             let frozen = Frozen::new(place.fs)?;
+            let stamps = || {
+                let now = Counters::now()?;
+                Ok::<_, Stop>(now.get("stamped") + now.get("paid"))
+            };
+            let before = stamps()?;
             std::thread::sleep(Duration::from_millis(50));
+            let stamped = stamps()? - before;
             drop(frozen);
+            ensure_eq!(stamped, 0, "stamps on a frozen file system");
             std::thread::sleep(Duration::from_millis(50));
         }
         for actor in [&alice, &bob] {
@@ -221,63 +226,6 @@ fn frozen_meanwhile(place: &Place) -> Outcome {
     ensure_by(&other, &BOB)
 }
 
-/// Runs a program of the administrator, and returns what it prints.
-fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
-    let output = Command::new(program).args(arguments).output()?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Stop::Failed(format!("{program} {arguments:?}: {text}")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// A file system that is mounted for a test.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// Mounts one that needs no disk.
-    fn new(place: &Place, kind: &str, options: &str) -> Outcome<Self> {
-        let dir = place.directory("mounted")?;
-        let options = std::ffi::CString::new(options)?;
-        rustix::mount::mount(
-            kind,
-            &dir,
-            kind,
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        )?;
-        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        Ok(Mounted(dir))
-    }
-
-    /// Makes one in a file, and mounts it.
-    fn image(place: &Place, megabytes: u64, mkfs: &[&str]) -> Outcome<Self> {
-        need(mkfs[0])?;
-        let image = place.path("image");
-        File::create(&image)?.set_len(megabytes << 20)?;
-        let image = image.to_str().unwrap_or_default();
-        run(mkfs[0], &[&mkfs[1..], &[image]].concat())?;
-        let dir = place.directory("mounted")?;
-        let device = run("losetup", &["--find", "--show", image])?;
-        let mounted = run("mount", &[device.trim(), dir.to_str().unwrap_or_default()]);
-        // It stays as long as it is mounted.
-        run("losetup", &["--detach", device.trim()])?;
-        mounted?;
-        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        Ok(Mounted(dir))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
-    }
-}
-
 /// A file system that is mounted read-only, until this is dropped.
 struct ReadOnly(Fs);
 
@@ -294,11 +242,6 @@ impl Drop for ReadOnly {
             println!("it could not be remounted: {error:?}");
         }
     }
-}
-
-fn remount(dir: &Path, options: &str) -> Outcome {
-    let options = format!("remount,{options}");
-    run("mount", &["-o", &options, dir.to_str().unwrap_or_default()]).map(drop)
 }
 
 fn read_only(place: &Place) -> Outcome {
@@ -382,8 +325,8 @@ fn vfat(place: &Place) -> Outcome {
     let mounted = Mounted::image(place, 16, &["mkfs.vfat"])?;
     unsupported(&mounted)?;
     // Whether there are attributes now is found out again.
-    remount(&mounted.0, "rw")?;
-    for file in fs::read_dir(&mounted.0)? {
+    remount(mounted.dir(), "rw")?;
+    for file in fs::read_dir(mounted.dir())? {
         fs::remove_file(file?.path())?;
     }
     unsupported(&mounted)
@@ -467,13 +410,17 @@ fn full_ext4(place: &Place) -> Outcome {
 }
 
 fn unmount(place: &Place) -> Outcome {
-    let rounds = if place.quick { 2 } else { 20 };
-    for round in 0..rounds {
-        let mounted = match place.fs {
-            Fs::Tmpfs => Mounted::new(place, "tmpfs", "size=64m")?,
-            _ => Mounted::image(place, 64, &["mkfs.ext4", "-q", "-F"])?,
+    let image = match place.fs {
+        Fs::Tmpfs => None,
+        _ => Some(Image::new(place, 64, &["mkfs.ext4", "-q", "-F"])?),
+    };
+    let files = place.rounds_of(200, 1000);
+    for round in 0..place.rounds_of(50, 1000) {
+        let mounted = match &image {
+            None => Mounted::new(place, "tmpfs", "size=64m")?,
+            Some(image) => image.mount(place, "")?,
         };
-        for file in 0..place.rounds(1000) {
+        for file in 0..files {
             fs::write(mounted.file(&format!("{file}")), b"some bytes\n")?;
         }
         let record = raw(mounted.file("0"))?;
@@ -481,9 +428,8 @@ fn unmount(place: &Place) -> Outcome {
             record.contains_key("session"),
             "the first file has no record"
         );
-        let result = rustix::mount::unmount(&mounted.0, UnmountFlags::empty());
+        let result = mounted.unmount();
         ensure_eq!(result, Ok(()), "unmounting in round {round}");
-        std::mem::forget(mounted);
     }
     Ok(())
 }

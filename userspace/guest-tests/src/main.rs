@@ -8,52 +8,75 @@ mod actor;
 mod control;
 mod counters;
 mod create;
+mod environments;
 mod faults;
 mod fixture;
+mod format;
+mod history;
 mod kernel_log;
+mod lock;
 mod locks;
+mod mapped;
+mod mounted;
 mod not_a_modification;
+mod own;
 mod paths;
 mod programs;
+mod protect;
 mod races;
 mod record;
+mod rename;
 mod runner;
 mod skip;
+mod space;
 mod tools;
+mod ways;
 mod who;
 mod write;
 
 use std::{env, process::ExitCode};
 
-use fixture::Test;
+use fixture::{Level, Test};
 
 /// All tests, in the order in which they run: what everything else relies on comes first.
 const TESTS: &[(&str, &[Test])] = &[
     ("control", control::TESTS),
     ("who", who::TESTS),
+    ("ways", ways::TESTS),
+    ("ways", mapped::TESTS),
     ("write", write::TESTS),
     ("create", create::TESTS),
     ("not a modification", not_a_modification::TESTS),
+    ("history", history::TESTS),
+    ("history", rename::TESTS),
+    ("format", format::TESTS),
+    ("protect", protect::TESTS),
+    ("self", own::TESTS),
+    ("lock", lock::TESTS),
     ("skip", skip::TESTS),
     ("counters", counters::TESTS),
     ("locks", locks::TESTS),
     ("paths", paths::TESTS),
     ("programs", programs::TESTS),
+    ("environments", environments::TESTS),
+    ("space", space::TESTS),
     ("tools", tools::TESTS),
     ("races", races::TESTS),
     ("faults", faults::TESTS),
 ];
 
 const USAGE: &str = "\
-usage: provfs-guest-tests [--list] [--quick] [--filter TEXT]...
+usage: provfs-guest-tests [--list] [--quick|--normal|--full] [--filter TEXT]...
 
 Tests the provfs security module of the running kernel. Wants to be root, and fresh file systems at /mnt/ext4, /mnt/xfs,
-/mnt/btrfs and /mnt/tmpfs; tests of one that is not there are skipped. Changes settings of the kernel: for guests only.
-Prints TAP.
+/mnt/btrfs, /mnt/tmpfs and /mnt/overlay; tests of one that is not there are skipped. Changes settings of the kernel: for
+guests only. Prints TAP.
 
   --list         print the names of the tests and stop
-  --quick        fewer rounds, and for most tests one file system each; taken for granted on a debug kernel and with
-                 PROVFS_TEST_LEVEL=quick
+  --quick        fewer rounds, and for most tests one file system each; taken for granted on a debug kernel
+  --normal       what takes some minutes
+  --full         ten times as many rounds and more, and every test in both formats; on a debug kernel, too
+                 (PROVFS_TEST_LEVEL=quick, normal or full says the same)
   --filter TEXT  only tests with TEXT in their names; may be given more than once
 
 status: 0 if no test failed, 1 if one did, 2 if the arguments are wrong";
@@ -65,7 +88,9 @@ fn main() -> ExitCode {
         match arg.to_str() {
             Some(actor::ARGUMENT) => return actor::serve(args),
             Some("--list") => options.list = true,
-            Some("--quick") => options.quick = true,
+            Some("--quick") => options.level = Some(Level::Quick),
+            Some("--normal") => options.level = Some(Level::Normal),
+            Some("--full") => options.level = Some(Level::Full),
             Some("--filter") => match args.next().and_then(|text| text.into_string().ok()) {
                 Some(text) => options.filters.push(text),
                 None => return usage_error("--filter wants a text"),

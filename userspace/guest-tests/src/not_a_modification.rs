@@ -1,38 +1,39 @@
 //! What is not a modification leaves neither a record nor a trace of any other kind.
 
-use std::{
-    fs,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
-    thread::sleep,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::MetadataExt, thread::sleep, time::Duration};
 
 use rustix::{fs::OFlags, io::Errno};
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Fs, Outcome, Place, STAMPED, Test, counting, each, ensure_eq, on, once},
+    fixture::{Fs, Outcome, Place, STAMPED, Test, counting, ensure_eq, everywhere, on, once},
     programs::shell,
     record::{ALICE, BOB, ensure_at_work, ensure_by, ensure_none},
 };
 
 pub(crate) const TESTS: &[Test] = &[
-    each(
+    everywhere(
         "opening for writing and closing changes nothing, not even ctime",
         open_only,
     ),
-    each("reading", reading),
-    each("chmod, chown, utimes, link, rename, setxattr", metadata),
-    each("an open file that only names a place (O_PATH)", path_only),
-    each("opening that fails", failed_open),
+    everywhere("reading", reading),
+    everywhere("chmod, chown, utimes, link, rename, setxattr", metadata),
+    everywhere("an open file that only names a place (O_PATH)", path_only),
+    everywhere("opening that fails", failed_open),
     once("pipes, sockets and devices", no_regular_files),
     once("memory files", memory_files),
     on(
         &[Fs::Xfs, Fs::Btrfs],
-        "deduplication of a file that is open for reading",
-        deduplicate_read_only,
+        "deduplication, whatever the file is open for",
+        deduplicate,
     ),
-    each("syncing and seeking", syncing),
+    everywhere("truncating that fails", failed_truncate),
+    everywhere(
+        "mappings that are not written to, or not shared",
+        private_mapping,
+    ),
+    on(&[Fs::Overlay], "copying a file up", copy_up),
+    everywhere("syncing and seeking", syncing),
 ];
 
 /// All times and attributes of a file.
@@ -180,60 +181,126 @@ fn memory_files(_: &Place) -> Outcome {
     ensure_none(crate::record::by_fd(std::os::fd::AsFd::as_fd(&file)))
 }
 
-/// `struct file_dedupe_range` with one `struct file_dedupe_range_info`, in `include/uapi/linux/fs.h`.
-#[repr(C)]
-struct DedupeRange {
-    src_offset: u64,
-    src_length: u64,
-    dest_count: u16,
-    reserved1: u16,
-    reserved2: u32,
-    dest_fd: i64,
-    dest_offset: u64,
-    bytes_deduped: u64,
-    status: i32,
-    reserved: u32,
+/// Makes two equal files share their blocks.
+fn deduplicate(place: &Place) -> Outcome {
+    let one = place.unstamped("one")?;
+    let alice = Actor::start(&ALICE)?;
+    let one = alice.open(&one, OFlags::RDONLY)?;
+    for (name, flags) in [
+        ("for reading", OFlags::RDONLY),
+        ("for writing", OFlags::WRONLY),
+        ("for both", OFlags::RDWR),
+    ] {
+        let other = place.unstamped(name)?;
+        let before = state(&other)?;
+        let fd = alice.open(&other, flags)?;
+        let shared = counting(&[], || alice.ask(words!["deduplicate", fd, one]))?;
+        ensure_eq!(shared, 4096, "bytes");
+        ensure_eq!(state(&other)?, before, "times of the file");
+        ensure_none(&other)?;
+        // The next thing that it does is a modification.
+        if flags != OFlags::RDONLY {
+            counting(STAMPED, || alice.write(fd))?;
+            ensure_by(&other, &ALICE)?;
+            // And the next one after that is not.
+            alice.ask(words!["write by", "ftruncate to more", fd, fd])?;
+            counting(&[], || alice.ask(words!["deduplicate", fd, one]))?;
+        }
+        counting(&[], || alice.close(fd))?;
+    }
+    // It is no modification of a clone that follows it, either, which is by the same system call.
+    let other = place.unstamped("cloned")?;
+    let fd = alice.open(&other, OFlags::RDWR)?;
+    counting(&[], || alice.ask(words!["deduplicate", fd, one]))?;
+    counting(STAMPED, || {
+        alice.ask(words!["write by", "FICLONE", fd, one])
+    })?;
+    ensure_by(&other, &ALICE)
 }
 
-/// Makes two equal files share their blocks.
-fn deduplicate_read_only(place: &Place) -> Outcome {
-    const FIDEDUPERANGE: rustix::ioctl::Opcode =
-        rustix::ioctl::opcode::read_write::<[u8; 24]>(0x94, 54);
-
-    let (one, other) = (place.unstamped("one")?, place.unstamped("other")?);
-    let one = fs::File::open(&one)?;
-    let before = state(&other)?;
-    let file = rustix::fs::open(&other, OFlags::RDONLY, rustix::fs::Mode::empty())?;
-    let mut range = DedupeRange {
-        src_offset: 0,
-        src_length: 4096,
-        dest_count: 1,
-        reserved1: 0,
-        reserved2: 0,
-        dest_fd: file.as_raw_fd().into(),
-        dest_offset: 0,
-        bytes_deduped: 0,
-        status: 0,
-        reserved: 0,
-    };
+fn failed_truncate(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    let bob = Actor::start(&BOB)?;
+    let directory = place.directory("directory")?;
+    let read_only = bob.open(&path, OFlags::RDONLY)?;
+    bob.ask(words!["set user", 1000])?;
     counting(&[], || {
-        // SAFETY: The structure is what the request wants, with room for the one answer that it asks for.
-        unsafe {
-            rustix::ioctl::ioctl(
-                &one,
-                rustix::ioctl::Updater::<FIDEDUPERANGE, DedupeRange>::new(&mut range),
-            )?;
+        for (path, length, errno) in [
+            (&path, 10, Errno::ACCESS),
+            (&path, -1, Errno::INVAL),
+            (&directory, 10, Errno::ISDIR),
+            (&place.path("missing"), 10, Errno::NOENT),
+        ] {
+            let result = bob.attempt(words!["truncate", &**path, length])?;
+            ensure_eq!(result, Err(errno), "truncating {}", path.display());
         }
+        let call = words!["write by", "ftruncate to less", read_only, read_only];
+        ensure_eq!(bob.attempt(call)?, Err(Errno::INVAL), "ftruncate");
+        let flags = OFlags::RDONLY | OFlags::TRUNC;
         ensure_eq!(
-            (range.status, range.bytes_deduped),
-            (0, 4096),
-            "status and bytes"
+            bob.attempt(words!["open", &*path, flags])?,
+            Err(Errno::ACCESS),
+            "O_TRUNC"
         );
-        drop(file);
         Ok(())
     })?;
-    ensure_eq!(state(&other)?, before, "times of the file");
-    ensure_none(&other)
+    ensure_none(&path)?;
+    ensure_at_work(place, &bob, &BOB)
+}
+
+fn private_mapping(place: &Place) -> Outcome {
+    let path = place.unstamped("file")?;
+    let before = state(&path)?;
+    let bob = Actor::start(&BOB)?;
+    // Private and written to; shared and only read; shared, and made writable without a store.
+    for (shared, writable, store) in [(0, 1, true), (1, 0, false)] {
+        for flags in [OFlags::RDWR, OFlags::RDONLY] {
+            let fd = bob.open(&path, flags)?;
+            counting(&[], || {
+                let address = bob.ask(words!["map", fd, shared, writable])?;
+                if store {
+                    bob.ask(words!["store", address])?;
+                    bob.ask(words!["sync", address])?;
+                }
+                bob.ask(words!["unmap", address])?;
+                bob.close(fd)
+            })?;
+        }
+    }
+    if place.fs != Fs::Tmpfs {
+        let fd = bob.open(&path, OFlags::RDWR)?;
+        counting(&[], || {
+            let address = bob.ask(words!["map", fd, 1, 0])?;
+            bob.ask(words!["make writable", address])?;
+            bob.ask(words!["unmap", address])?;
+            bob.close(fd)
+        })?;
+    }
+    ensure_eq!(state(&path)?, before, "times of the file");
+    ensure_none(&path)?;
+    ensure_at_work(place, &bob, &BOB)
+}
+
+/// Opening a file of the lower layer for writing copies it, and nobody has modified it.
+fn copy_up(place: &Place) -> Outcome {
+    let bob = Actor::start(&BOB)?;
+    for (name, flags) in [
+        ("for writing", OFlags::WRONLY),
+        ("for both", OFlags::RDWR),
+        ("for appending", OFlags::WRONLY | OFlags::APPEND),
+    ] {
+        let path = place.unstamped_below(name)?;
+        counting(&[], || bob.close(bob.open(&path, flags)?))?;
+        ensure_none(&path)?;
+    }
+    let path = place.unstamped_below("attributes")?;
+    let script = format!(
+        "chmod 600 '{0}'; touch '{0}'; mv '{0}' '{0}~'",
+        path.display()
+    );
+    counting(&[], || shell(place, &BOB, &script))?;
+    ensure_none(path.with_file_name("attributes~"))?;
+    ensure_at_work(place, &bob, &BOB)
 }
 
 fn syncing(place: &Place) -> Outcome {
@@ -243,7 +310,11 @@ fn syncing(place: &Place) -> Outcome {
     counting(STAMPED, || alice.write(fd))?;
     counting(&[], || {
         alice.ask(words!["seek to end", fd])?;
-        rustix::fs::fsync(alice.give(fd)?)?;
+        let file = alice.give(fd)?;
+        rustix::fs::fsync(&file)?;
+        rustix::fs::fdatasync(&file)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        drop(file);
         alice.close(fd)
     })?;
     ensure_by(&path, &ALICE)

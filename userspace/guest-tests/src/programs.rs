@@ -245,20 +245,29 @@ fn sed(place: &Place) -> Outcome {
     ensure_tool(&path, "sed")
 }
 
+/// Two files in C, without records, and how to make a program of them.
+pub(crate) fn c_project(place: &Place) -> Outcome {
+    let _off = Setting::set("enabled", "0")?;
+    for (name, content) in [
+        (
+            "one.c",
+            "int two(void);\nint main(void) { return two(); }\n",
+        ),
+        ("two.c", "int two(void) { return 0; }\n"),
+        (
+            "Makefile",
+            "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\nclean:\n\trm -f prog *.o\n",
+        ),
+    ] {
+        fs::write(place.path(name), content)?;
+    }
+    Ok(())
+}
+
 fn make(place: &Place) -> Outcome {
     need("make")?;
     need("gcc")?;
-    let off = Setting::set("enabled", "0")?;
-    fs::write(
-        place.path("one.c"),
-        "int two(void);\nint main(void) { return two(); }\n",
-    )?;
-    fs::write(place.path("two.c"), "int two(void) { return 0; }\n")?;
-    fs::write(
-        place.path("Makefile"),
-        "prog: one.o two.o\n\tgcc -o $@ $^\n%.o: %.c\n\tgcc -c -o $@ $<\nclean:\n\trm -f prog *.o\n",
-    )?;
-    drop(off);
+    c_project(place)?;
     shell_with(place, &[SESSION], "make -s; ./prog")?;
     for name in ["one.o", "two.o"] {
         ensure_tool(place.path(name), "as")?;

@@ -1,7 +1,7 @@
 //! What a record is expected to be: the extended attributes themselves, and what the library makes of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
     os::fd::{AsRawFd, BorrowedFd},
     panic::Location,
@@ -110,11 +110,85 @@ pub(crate) fn ensure_at_work(place: &Place, actor: &Actor, who: &Who) -> Outcome
     ensure_by(path, who)
 }
 
-/// One key of a record as it is stored.
+/// The fields of a record as they are stored, in either format, by the names that they have as keys. Empty if there is
+/// no record.
+///
+/// Fails if there are parts of both formats.
+#[track_caller]
+pub(crate) fn fields(path: impl AsRef<Path>) -> Outcome<BTreeMap<String, Vec<u8>>> {
+    let path = path.as_ref();
+    let mut record = raw(path)?;
+    let Some(packed) = record.remove("") else {
+        return Ok(record);
+    };
+    ensure!(
+        record.is_empty(),
+        "{}: {}: packed, and as keys {}",
+        Location::caller(),
+        path.display(),
+        shown(&record)
+    );
+    unpacked(&packed)
+}
+
+/// The fields of a packed record.
+fn unpacked(packed: &[u8]) -> Outcome<BTreeMap<String, Vec<u8>>> {
+    let mut fields = BTreeMap::new();
+    let mut known = Vec::new();
+    for part in packed.split(|&byte| byte == b';') {
+        let equals = part.iter().position(|&byte| byte == b'=');
+        let (label, value) = part.split_at(equals.unwrap_or(0));
+        let value = value.get(1..).unwrap_or_default();
+        let key = match label {
+            b"ts" => "ts",
+            b"s" => "session",
+            b"t" => "tool",
+            b"n" => "turn",
+            b"i" => "intent",
+            b"h" => "history",
+            b"c" | b"p" | b"u" => {
+                known.push((label, value));
+                continue;
+            }
+            _ => {
+                return Err(Stop::Failed(format!(
+                    "packed: \"{}\"",
+                    packed.escape_ascii()
+                )));
+            }
+        };
+        fields.insert(key.to_owned(), value.to_vec());
+    }
+    // A fallback session, as it would be as a key.
+    if let [(b"c", chain), (b"p", pid), (b"u", uid)] = &known[..] {
+        let session = [b"comm-chain:", *chain, b";pid:", pid, b";uid:", uid].concat();
+        fields.insert("session".to_owned(), session);
+    } else {
+        ensure!(known.is_empty(), "packed: \"{}\"", packed.escape_ascii());
+    }
+    Ok(fields)
+}
+
+/// One field of a record as it is stored.
+#[track_caller]
 pub(crate) fn key(path: impl AsRef<Path>, key: &str) -> Outcome<Option<String>> {
-    Ok(raw(path)?
+    Ok(fields(path)?
         .remove(key)
         .map(|value| String::from_utf8_lossy(&value).into_owned()))
+}
+
+/// The extended attributes that the record of a file is made of.
+pub(crate) fn attributes(path: impl AsRef<Path>) -> Outcome<Vec<String>> {
+    let name = |key: &String| match &**key {
+        "" => "user.prov".to_owned(),
+        key => format!("user.prov.{key}"),
+    };
+    Ok(raw(path)?.keys().map(name).collect())
+}
+
+/// Whether records are packed now.
+pub(crate) fn is_packed() -> Outcome<bool> {
+    Ok(crate::fixture::get("format")? == b"packed")
 }
 
 /// The record of a file.
@@ -142,23 +216,22 @@ pub(crate) fn ensure_none(path: impl AsRef<Path>) -> Outcome {
     Ok(())
 }
 
-/// Fails unless the record of a file names this writer, with nothing left from another.
+/// Fails unless the record of a file names this writer, with nothing left from another but in a sound history.
 #[track_caller]
 pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
-    let fields = [
+    let expected = [
         ("session", Some(who.session)),
         ("tool", Some(who.tool)),
         ("turn", who.turn),
         ("intent", who.intent),
-        ("history", None),
-        ("", None),
     ];
     let caller = Location::caller();
     let path = path.as_ref();
-    let mut record = raw(path)?;
+    let mut record = fields(path)?;
+    let history = record.remove("history");
     let ts = record.remove("ts");
     let as_it_is = shown(&record);
-    let expected = fields
+    let expected = expected
         .iter()
         .filter_map(|(key, value)| Some(((*key).to_owned(), (*value)?.as_bytes().to_vec())));
     let expected: BTreeMap<_, _> = expected.collect();
@@ -169,6 +242,10 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
             path.display(),
             ts.map_or("", |_| "ts"),
         )));
+    }
+    if let Some(history) = history {
+        ensure_sound(&history, who.session)
+            .map_err(|what| Stop::Failed(format!("{caller}: {}: {what}", path.display())))?;
     }
     // What the library reads is the same.
     let read = provfs::read(path)?
@@ -184,6 +261,41 @@ pub(crate) fn ensure_by(path: impl AsRef<Path>, who: &Who) -> Outcome {
         (read.turn, read.intent),
         (text(who.turn), text(who.intent)),
         "turn and intent by the library"
+    );
+    Ok(())
+}
+
+/// Fails unless a history begins with this session, has at least two, and none twice.
+fn ensure_sound(history: &[u8], newest: &str) -> Result<(), String> {
+    let text = String::from_utf8_lossy(history);
+    let sessions: Vec<_> = text.split(',').collect();
+    let distinct: BTreeSet<_> = sessions.iter().collect();
+    if sessions.first() == Some(&newest) && sessions.len() > 1 && distinct.len() == sessions.len() {
+        Ok(())
+    } else {
+        Err(format!("the history is {text:?}"))
+    }
+}
+
+/// Fails unless the history of a file is this one, newest first; none at all if it has fewer than two sessions.
+#[track_caller]
+pub(crate) fn ensure_history(path: impl AsRef<Path>, sessions: &[&str]) -> Outcome {
+    let path = path.as_ref();
+    let caller = Location::caller();
+    let expected = (sessions.len() > 1).then(|| sessions.join(","));
+    let stored = key(path, "history")?;
+    if stored != expected {
+        return Err(Stop::Failed(format!(
+            "{caller}: the history of {}\n  is     {stored:?}\n  not    {expected:?}",
+            path.display()
+        )));
+    }
+    // What the library reads is as much.
+    let read = read(path)?.history.len();
+    ensure_eq!(
+        read,
+        expected.map_or(0, |_| sessions.len()),
+        "{caller}: sessions by the library"
     );
     Ok(())
 }

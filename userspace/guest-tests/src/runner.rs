@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     TESTS,
-    fixture::{self, Before, Counters, Fs, On, Outcome, Place, Stop, Test},
+    fixture::{self, Before, Counters, Fs, Level, On, Outcome, Place, Stop, Test},
     kernel_log::KernelLog,
 };
 
@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct Options {
     /// Print the names only.
     pub(crate) list: bool,
-    /// Fewer rounds.
-    pub(crate) quick: bool,
+    /// How many rounds.
+    pub(crate) level: Option<Level>,
     /// What names have to contain, one of these.
     pub(crate) filters: Vec<String>,
     /// Be the process for this test.
@@ -48,9 +48,18 @@ struct Case {
     name: String,
     test: &'static Test,
     fs: Fs,
+    /// Whether records are packed meanwhile.
+    packed: bool,
 }
 
-fn cases(quick: bool) -> Vec<Case> {
+/// What is about records, in whatever format.
+const BOTH_FORMATS: &[&str] = &["write", "create", "ways", "history"];
+
+/// What is about the locks of each file system.
+const ALL_FILE_SYSTEMS: &[&str] = &["locks", "races", "faults"];
+
+fn cases(level: Level) -> Vec<Case> {
+    let quick = level == Level::Quick;
     let mut cases = Vec::new();
     let mut turn = 0;
     for (topic, tests) in TESTS {
@@ -65,11 +74,12 @@ fn cases(quick: bool) -> Vec<Case> {
                         name: format!("{topic}: {}", test.name),
                         test,
                         fs,
+                        packed: false,
                     });
                 }
                 On::Each(list) => {
                     // When time is short, file systems take turns, but where it is about their locks.
-                    let all = !quick || matches!(*topic, "locks" | "races" | "faults");
+                    let all = !quick || ALL_FILE_SYSTEMS.contains(topic);
                     let some = if all {
                         list
                     } else {
@@ -80,7 +90,20 @@ fn cases(quick: bool) -> Vec<Case> {
                         name: format!("{topic}: {} ({fs})", test.name),
                         test,
                         fs,
+                        packed: false,
                     }));
+                    if !quick && BOTH_FORMATS.contains(topic) {
+                        let packed = match level {
+                            Level::Full => list,
+                            _ => &list[turn % list.len()..][..1],
+                        };
+                        cases.extend(packed.iter().map(|&fs| Case {
+                            name: format!("{topic}: {} ({fs}, packed)", test.name),
+                            test,
+                            fs,
+                            packed: true,
+                        }));
+                    }
                 }
             }
         }
@@ -90,13 +113,11 @@ fn cases(quick: bool) -> Vec<Case> {
 
 /// Does what was asked for.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    let quick = options.quick
-        || std::env::var("PROVFS_TEST_LEVEL").is_ok_and(|level| level == "quick")
-        || Path::new("/sys/kernel/debug/kmemleak").exists();
-    let mut cases = cases(quick);
+    let level = options.level.unwrap_or_else(usual_level);
+    let mut cases = cases(level);
     if let Some(name) = &options.one {
         return match cases.iter().find(|case| case.name == *name) {
-            Some(case) => be(case, quick),
+            Some(case) => be(case, level),
             None => ExitCode::from(2),
         };
     }
@@ -123,7 +144,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     for (index, case) in cases.iter().enumerate() {
         let start = Instant::now();
         let verdict = if case.fs.is_mounted() {
-            run_one(case, quick)
+            run_one(case, level)
                 .unwrap_or_else(|error| Verdict::failed(format!("cannot run it: {error}\n")))
         } else {
             Verdict::Skipped(format!("no {} at {}", case.fs, case.fs.root().display()))
@@ -147,6 +168,16 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// How many rounds there are unless somebody says so.
+fn usual_level() -> Level {
+    let asked = std::env::var("PROVFS_TEST_LEVEL").ok();
+    let is_slow = || Path::new("/sys/kernel/debug/kmemleak").exists();
+    match asked.as_deref().and_then(Level::named) {
+        Some(Level::Normal) | None if is_slow() => Level::Quick,
+        asked => asked.unwrap_or_default(),
     }
 }
 
@@ -189,13 +220,16 @@ impl Verdict {
 }
 
 /// Runs a test in a process of its own, and puts everything back that it may have left behind.
-fn run_one(case: &Case, quick: bool) -> io::Result<Verdict> {
+fn run_one(case: &Case, level: Level) -> io::Result<Verdict> {
     let before = Before::now();
+    if case.packed {
+        fixture::write_setting("format", b"packed")?;
+    }
     let mut output = File::from(rustix::fs::memfd_create("output", MemfdFlags::CLOEXEC)?);
     let mut command = Command::new(fixture::program(fixture::OWN));
     command
         .args([ONE, &case.name])
-        .args(quick.then_some("--quick"))
+        .arg(format!("--{level}"))
         .process_group(0);
     command
         .stdin(Stdio::null())
@@ -203,7 +237,11 @@ fn run_one(case: &Case, quick: bool) -> io::Result<Verdict> {
         .stderr(output.try_clone()?);
     let mut child = command.spawn()?;
     let group = Pid::from_child(&child);
-    let in_time = has_ended(&child, PATIENCE)?;
+    let patience = match level {
+        Level::Full => PATIENCE * 10,
+        _ => PATIENCE,
+    };
+    let in_time = has_ended(&child, patience)?;
     // What it started must not go on while the next test counts.
     let _ = kill_process_group(group, Signal::KILL);
     fixture::restore(&before, case.fs);
@@ -216,7 +254,7 @@ fn run_one(case: &Case, quick: bool) -> io::Result<Verdict> {
     Ok(match status.code() {
         Some(0) => Verdict::Passed,
         Some(code) if code == i32::from(SKIPPED) => Verdict::Skipped(text),
-        _ if !in_time => Verdict::failed(format!("{text}not done after {} s", PATIENCE.as_secs())),
+        _ if !in_time => Verdict::failed(format!("{text}not done after {} s", patience.as_secs())),
         _ => Verdict::failed(format!("{text}{status}")),
     })
 }
@@ -228,8 +266,8 @@ fn has_ended(child: &Child, patience: Duration) -> io::Result<bool> {
 }
 
 /// Is the process of a test.
-fn be(case: &Case, quick: bool) -> ExitCode {
-    let outcome = Place::fresh(case.fs, quick).and_then(|place| {
+fn be(case: &Case, level: Level) -> ExitCode {
+    let outcome = Place::fresh(case.fs, level).and_then(|place| {
         let outcome = (case.test.run)(&place);
         let _ = std::env::set_current_dir("/");
         let _ = fs::remove_dir_all(&place.dir);

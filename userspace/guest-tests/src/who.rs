@@ -12,7 +12,7 @@ use crate::{
     },
     record::{
         ALICE, BOB, CAROL, DAVE, Who, ensure_by, ensure_contained, ensure_none, ensure_ts,
-        fallback, key, raw, read,
+        fallback, fields, key, read,
     },
 };
 
@@ -175,8 +175,10 @@ fn priority(place: &Place) -> Outcome {
 }
 
 fn every_name(place: &Place) -> Outcome {
-    for (setting, names) in &crate::fixture::SETTINGS[3..] {
-        let field = setting.trim_start_matches("env_");
+    for (setting, names) in crate::fixture::SETTINGS {
+        let Some(field) = setting.strip_prefix("env_") else {
+            continue;
+        };
         for name in names.split(' ') {
             let path = put(
                 place,
@@ -326,7 +328,7 @@ fn hostile_values(place: &Place) -> Outcome {
         ] {
             ensure_eq!(read.as_ref(), Some(&value), "{field}");
         }
-        for (key, value) in raw(&path)? {
+        for (key, value) in fields(&path)? {
             ensure_contained(&key, &value)?;
         }
     }
@@ -365,7 +367,7 @@ fn long_values(place: &Place) -> Outcome {
     ];
     for (name, field, value, expected) in cases {
         let path = put(place, &[format!("{name}={value}")])?;
-        let stored = raw(&path)?.remove(field).unwrap_or_default();
+        let stored = fields(&path)?.remove(field).unwrap_or_default();
         ensure_eq!(
             Value::from_stored(&stored),
             *expected,

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::{CString, OsStr},
-    io::IoSlice,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
@@ -12,14 +11,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags},
-    io::{Errno, FdFlags, ReadWriteFlags},
-    pipe::SpliceFlags,
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags},
+    io::{Errno, FdFlags},
+    mount::{MountPropagationFlags, UnmountFlags},
     process::{Gid, Uid},
     thread::UnshareFlags,
 };
 
-use super::{Command, Outcome, parse, send};
+use super::{Command, OWN, Outcome, alone, memory, parse, send, ways};
 
 /// What a system call returns.
 type Result<T = i64> = rustix::io::Result<T>;
@@ -160,7 +159,12 @@ fn kept(fd: OwnedFd) -> i64 {
     fd.into_raw_fd().into()
 }
 
-fn length(len: usize) -> i64 {
+/// The error of a call by the standard library or by a library on top of it.
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::INVAL)
+}
+
+pub(super) fn length(len: usize) -> i64 {
     i64::try_from(len).unwrap_or(i64::MAX)
 }
 
@@ -177,7 +181,21 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             Ok(0)
         }
         b"write" => rustix::io::write(args.fd(0)?, args.bytes(1)?).map(length),
-        b"write by" => write_by(args.bytes(0)?, args.fd(1)?, args.fd(2)?),
+        b"write by" => ways::write_by(args.bytes(0)?, args.fd(1)?, args.fd(2)?),
+        b"map" => memory::map(args.fd(0)?, args.number(1)?, args.number(2)?),
+        b"make writable" => memory::make_writable(args.number(0)?),
+        b"store" => memory::store(args.number(0)?),
+        b"sync" => memory::sync(args.number(0)?),
+        b"unmap" => memory::unmap(args.number(0)?),
+        b"truncate" => ways::truncate(args.path(0)?, args.number(1)?),
+        b"make node" => {
+            rustix::fs::mknodat(CWD, args.path(0)?, FileType::RegularFile, mode, 0).map(done)
+        }
+        b"deduplicate" => ways::deduplicate(args.fd(0)?, args.fd(1)?),
+        b"rename" => {
+            let flags = RenameFlags::from_bits_retain(args.unsigned(2)?);
+            rustix::fs::renameat_with(CWD, args.path(0)?, CWD, args.path(1)?, flags).map(done)
+        }
         b"write often" => write_often(args.fd(0)?, args.number(1)?),
         b"write in threads" => write_in_threads(args.fd(0)?, args.number(1)?, args.number(2)?),
         b"write in a thread called" => {
@@ -221,6 +239,18 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             rustix::process::chroot(args.path(0)?)?;
             rustix::process::chdir("/").map(done)
         }
+        b"change root by pivoting" => {
+            let root = args.path(0)?;
+            rustix::mount::mount_change(
+                "/",
+                MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+            )?;
+            rustix::mount::mount_bind(root, root)?;
+            rustix::process::chdir(root)?;
+            rustix::process::pivot_root(".", ".")?;
+            rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+            rustix::process::chdir("/").map(done)
+        }
         b"unshare" => {
             let flags = UnshareFlags::from_bits_retain(args.unsigned(0)?);
             // SAFETY: What is unshared is not the table of descriptors.
@@ -238,113 +268,46 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             let fd = rustix::fs::open("/proc/self/make-it-fail", OFlags::WRONLY, Mode::empty())?;
             rustix::io::write(fd, args.bytes(0)?).map(length)
         }
+        b"set attribute" => {
+            let name = args.path(1)?;
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(args.path(0)?, name, args.bytes(2)?, flags).map(done)
+        }
+        b"remove attribute" => rustix::fs::removexattr(args.path(0)?, args.path(1)?).map(done),
+        b"declare" => declare(args.bytes(0)?),
+        b"declare in a thread" => {
+            alone::declare_in_thread(args.bytes(0)?, args.fd(1)?, args.fd(2)?)
+        }
+        b"declare beside a thread" => alone::declare_beside_thread(args.bytes(0)?),
+        b"run" => alone::run(args.bytes(0)?, args.bytes(1)?, args.bytes(2)?),
+        b"run in a thread" => alone::run_in_thread(args.bytes(0)?, args.bytes(1)?, args.bytes(2)?),
+        b"trace" => alone::trace(args.number(0)?),
+        b"poke" => alone::poke(args.number(0)?),
+        b"steal" => alone::steal(args.number(0)?, args.number(1)?),
+        b"enter" => {
+            let namespace = rustix::fs::open(args.path(0)?, OFlags::RDONLY, Mode::empty())?;
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), None).map(done)
+        }
+        b"copy" => copy(args.path(0)?, args.path(1)?),
         b"duplicate" => rustix::io::dup(args.fd(0)?).map(kept),
         _ => Err(Errno::NOSYS),
     }
 }
 
-/// Writes to `fd` by a call of that name. `from` is a file with bytes in it.
-fn write_by(call: &[u8], fd: BorrowedFd<'_>, from: BorrowedFd<'_>) -> Result {
-    let bytes = &b"some bytes\n"[..];
-    let all = bytes.len();
-    match call {
-        b"write" => rustix::io::write(fd, bytes).map(length),
-        b"writev" => {
-            rustix::io::writev(fd, &[IoSlice::new(bytes), IoSlice::new(bytes)]).map(length)
-        }
-        b"pwrite" => rustix::io::pwrite(fd, bytes, 3).map(length),
-        b"pwritev" => rustix::io::pwritev(fd, &[IoSlice::new(bytes)], 5).map(length),
-        b"pwritev2" => {
-            rustix::io::pwritev2(fd, &[IoSlice::new(bytes)], 5, ReadWriteFlags::DSYNC).map(length)
-        }
-        b"sendfile" => rustix::fs::sendfile(fd, from, Some(&mut 0), all).map(length),
-        b"copy_file_range" => {
-            rustix::fs::copy_file_range(from, Some(&mut 0), fd, Some(&mut 0), all).map(length)
-        }
-        b"splice" => {
-            let (reader, writer) = rustix::pipe::pipe()?;
-            rustix::io::write(&writer, bytes)?;
-            rustix::pipe::splice(&reader, None, fd, None, all, SpliceFlags::empty()).map(length)
-        }
-        b"fallocate" => {
-            rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, 65536).map(|()| 65536)
-        }
-        b"punch a hole" => {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            rustix::fs::fallocate(fd, flags, 0, 4096).map(|()| 4096)
-        }
-        b"aio" => write_by_aio(fd, bytes),
-        b"clone" => rustix::fs::ioctl_ficlone(fd, from).map(|()| 1),
-        b"append" => {
-            rustix::fs::fcntl_setfl(fd, OFlags::APPEND)?;
-            rustix::io::write(fd, bytes).map(length)
-        }
-        _ => Err(Errno::NOSYS),
-    }
+/// Writes to the file by which a process says who it is, in one piece.
+pub(super) fn declare(message: &[u8]) -> Result {
+    let own = rustix::fs::open(OWN, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(own, message).map(length)
 }
 
-/// `struct iocb` in `include/uapi/linux/aio_abi.h`, of a little-endian machine.
-#[repr(C)]
-#[derive(Default)]
-struct Iocb {
-    data: u64,
-    key: u32,
-    rw_flags: i32,
-    opcode: u16,
-    priority: i16,
-    fd: u32,
-    buf: u64,
-    bytes: u64,
-    offset: i64,
-    reserved: u64,
-    flags: u32,
-    event_fd: u32,
-}
-
-/// Writes by io_submit(2), and waits for the end of it.
-fn write_by_aio(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result {
-    const IOCB_CMD_PWRITE: u16 = 1;
-    let checked = |result: libc::c_long| match result {
-        -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)),
-        number => Ok(number),
-    };
-    let iocb = Iocb {
-        opcode: IOCB_CMD_PWRITE,
-        fd: fd.as_raw_fd().unsigned_abs(),
-        buf: bytes.as_ptr().expose_provenance() as u64,
-        bytes: bytes.len() as u64,
-        ..Iocb::default()
-    };
-    let mut context: libc::c_ulong = 0;
-    // SAFETY: `context` is where the kernel puts the number of the context.
-    checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
-    let iocbs = [&raw const iocb];
-    // SAFETY: There is one request in the array, and it and its bytes live until it is done.
-    let submitted =
-        checked(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) });
-    let mut event = [0_i64; 4];
-    let done = submitted.and_then(|_| {
-        let timeout = std::ptr::null::<libc::timespec>();
-        // SAFETY: There is room for one event, and no timeout.
-        checked(unsafe {
-            libc::syscall(
-                libc::SYS_io_getevents,
-                context,
-                1,
-                1,
-                event.as_mut_ptr(),
-                timeout,
-            )
-        })
-    });
-    // SAFETY: The context was made above.
-    unsafe { libc::syscall(libc::SYS_io_destroy, context) };
-    done?;
-    // The third field is the result.
-    match event[2] {
-        errno @ ..0 => Err(Errno::from_raw_os_error(i32::try_from(-errno).unwrap_or(0))),
-        written => Ok(written),
-    }
+/// Copies what is in a small file to a new one.
+fn copy(from: &Path, to: &Path) -> Result {
+    let from = rustix::fs::open(from, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut content = vec![0; 1 << 16];
+    let read = rustix::io::read(from, &mut content)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let to = rustix::fs::open(to, flags, Mode::from_raw_mode(0o666))?;
+    rustix::io::write(to, &content[..read]).map(length)
 }
 
 fn write_often(fd: BorrowedFd<'_>, rounds: i64) -> Result {
