@@ -78,15 +78,17 @@ pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
         return;
     }
 
-    let done = if new.inode().is_none() {
-        move_away(cx, old)
-    } else if is_ours(new) {
-        replace(cx, old, new)
-    } else {
-        Ok(())
-    };
-    if done.is_err() {
-        status::count(Counter::InheritFailed);
+    for done in [
+        move_away(cx, old),
+        if is_ours(new) {
+            replace(cx, old, new)
+        } else {
+            Ok(())
+        },
+    ] {
+        if done.is_err() {
+            status::count(Counter::InheritFailed);
+        }
     }
 }
 

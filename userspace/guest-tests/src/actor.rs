@@ -240,9 +240,9 @@ impl Actor {
     pub(crate) fn own(&self) -> Outcome<String> {
         let copy = format!("/tmp/self-{}", self.pid());
         self.ask(words!["copy", OWN, &*copy])?;
-        let text = std::fs::read_to_string(&copy)?;
+        let text = std::fs::read(&copy)?;
         std::fs::remove_file(&copy)?;
-        Ok(text)
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Renames a file, over another one if there is one.

@@ -90,7 +90,7 @@ fn set_mapped(mount: &OwnedFd, name_space: &OwnedFd) -> Outcome {
 }
 
 fn mapped_users(place: &Place) -> Outcome {
-    let (source, target) = (place.directory("source")?, place.directory("target")?);
+    let (source, target) = (place.directory("source")?, place.directory("mounted")?);
     let below = source.join("file");
     {
         let _off = Setting::set("enabled", "0")?;
@@ -130,6 +130,7 @@ fn mapped_users(place: &Place) -> Outcome {
 }
 
 fn container(place: &Place) -> Outcome {
+    place.only_at_leisure()?;
     let root = place.directory("root")?;
     let inside = Actor::start(&ALICE)?;
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
@@ -167,7 +168,7 @@ fn propagated(place: &Place) -> Outcome {
     rustix::mount::mount_bind(&shared, &shared)?;
     let written = (|| {
         rustix::mount::mount_change(&shared, MountPropagationFlags::SHARED)?;
-        let target = place.directory("shared/target")?;
+        let target = place.directory("shared/mounted")?;
         let alice = Actor::start(&ALICE)?;
         alice.ask(words!["unshare", i64::from(UnshareFlags::NEWNS.bits())])?;
         rustix::mount::mount_bind(&source, &target)?;
@@ -207,6 +208,7 @@ fn started(place: &Place) -> Outcome {
 }
 
 fn started_by_kernel(place: &Place) -> Outcome {
+    place.only_at_leisure()?;
     const PATTERN: &str = "/proc/sys/kernel/core_pattern";
     let (helper, output) = (place.path("helper"), place.path("output"));
     let script = format!(

@@ -240,6 +240,7 @@ impl Place {
     pub(crate) fn unstamped(&self, name: &str) -> Outcome<PathBuf> {
         let path = self.path(name);
         let _off = Setting::set("enabled", "0")?;
+        let _ = fs::remove_file(&path);
         fs::write(&path, [b'.'; 8192])?;
         crate::record::ensure_none(&path)?;
         Ok(path)
@@ -262,6 +263,14 @@ impl Place {
     /// How often to repeat what is repeated so often in some minutes.
     pub(crate) fn rounds(&self, normal: usize) -> usize {
         self.rounds_of(normal, normal * 10)
+    }
+
+    /// Skips what is not for every run.
+    pub(crate) fn only_at_leisure(&self) -> Outcome {
+        match self.level {
+            Level::Full => Ok(()),
+            Level::Quick | Level::Normal => Err(Stop::Skipped("only with --full".to_owned())),
+        }
     }
 
     /// How often to repeat what is repeated so often in some minutes, or at leisure.

@@ -143,7 +143,7 @@ fn refused(place: &Place) -> Outcome {
     user.ask(words!["set user", 1000])?;
     let (closed, sticky) = (place.directory("closed")?, place.directory("sticky")?);
     for dir in ["closed", "sticky"] {
-        file(place, &format!("{dir}/target"), &[BOB])?;
+        file(place, &format!("{dir}/replaced"), &[BOB])?;
         file(place, &format!("{dir}/source"), &[ALICE])?;
     }
     let mode = |mode| <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);

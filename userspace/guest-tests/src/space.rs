@@ -50,6 +50,7 @@ fn failing<'a>(errno: &'a str) -> [(&'a str, i64); 3] {
 }
 
 fn full_attributes(place: &Place) -> Outcome {
+    place.only_at_leisure()?;
     let mkfs = ["mkfs.ext4", "-q", "-F", "-I", "256", "-O", "^ea_inode"];
     let mounted = Mounted::image(place, 16, &mkfs)?;
     let alice = Actor::start(&ALICE)?;
@@ -140,6 +141,7 @@ fn set_quota(mounted: &Mounted, user: u32, bytes: u64) -> Outcome {
 }
 
 fn quota(place: &Place) -> Outcome {
+    place.only_at_leisure()?;
     let mkfs = ["mkfs.ext4", "-q", "-F", "-I", "256", "-O", "quota"];
     let mounted = Mounted::image(place, 32, &mkfs)?;
     let alice = Actor::start(&ALICE)?;
