@@ -45,7 +45,7 @@ fn small_inodes(place: &Place) -> Outcome {
 }
 
 /// A modification that could not be recorded.
-fn failing<'a>(errno: &'a str) -> [(&'a str, i64); 3] {
+fn failing(errno: &str) -> [(&str, i64); 3] {
     [("modifications", 1), ("failed", 1), (errno, 1)]
 }
 
