@@ -52,8 +52,8 @@ closest majority counts; if half its range is more than 1 % of its median, the f
 * **Events that peers merge**: fatrace and inotifywait may see several writes to one file as one. The rows with many files
   are the fair ones for them. The logs of peers would cost more on a disk.
 * Network file systems, FUSE, and records of more than session, tool and time.
-* `fork`, `exec`: they copy the page tables of the program that measures, so these rows move by up to 2 % when that program
-  changes. Two boots of the same program agree within 1 %, most rows within 0.1 %.
+* Small differences of `exec`, `shell` and `pipe`: two boots of the same program differ by up to 2 % there, by where pages
+  and timers happen to be. In most rows two boots agree within 0.1 %.
 * What a stamp does to the caches and the readahead of those who read files later.
 ";
 
