@@ -296,7 +296,7 @@ fn encode_device(major: u32, minor: u32) -> u32 {
     minor & 0xff | (major & 0xfff) << 8 | (minor & 0xf_ff00) << 12
 }
 
-/// The device that [`encode_device`] makes a number of.
+/// The device that `encode_device` makes a number of.
 pub fn decode_device(number: u32) -> rustix::fs::Dev {
     rustix::fs::makedev(number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xf_ff00)
 }

@@ -1,5 +1,5 @@
 //! The command line: what can be said, and its help. What it means for this run is worked out in
-//! [`question`](crate::question). This file needs nothing but clap, so that manual page and
+//! `question`. This file needs nothing but clap, so that manual page and
 //! completions can be made from it.
 
 use std::{ffi::OsString, path::PathBuf};

@@ -2,8 +2,8 @@
 //!
 //! This file decides exit codes and nothing else. The others, as data pass through them: [`args`] is
 //! the command line, [`question`] works out what it means, [`walk`] finds files, [`ask`] reads their
-//! records and drops what [`filter`] and [`verify`] turn down, [`order`] sorts, [`print`] has a
-//! printer for each form, and [`pager`] is where it goes. [`run`] connects them.
+//! records and drops what [`filter`] and [`verify`] turn down, [`order`] sorts, [`mod@print`] has a
+//! printer for each form, and [`pager`] is where it goes. [`mod@run`] connects them.
 
 #![forbid(unsafe_code)]
 

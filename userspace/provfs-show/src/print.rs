@@ -1,4 +1,4 @@
-//! The answer in its forms: [`block`], [`line`], [`tree`] and [`template`] for people, [`json`] for
+//! The answer in its forms: [`block`], [`mod@line`], [`tree`] and [`template`] for people, [`json`] for
 //! programs, [`names`] for other commands, [`count`] and [`group`] for those who want no files.
 //! [`look`] is what the forms for people have in common.
 
