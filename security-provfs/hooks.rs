@@ -148,7 +148,7 @@ impl Lsm for Provfs {
     }
 
     fn path_rename(cx: &Context<'_>, _old: &Path, flags: RenameFlags) -> Result {
-        state::of_task(cx).set_exchanging(flags.is_exchange());
+        state::of_task(cx).set_renaming(flags.is_exchange());
         Ok(())
     }
 

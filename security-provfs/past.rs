@@ -62,6 +62,7 @@ impl Past {
 /// A task is about to rename something, and may replace something else.
 pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
     let task = state::of_task(cx);
+    let is_outermost = task.take_renaming();
     if !policy::is_enabled() || policy::history() < 2 || task.is_stamping() || task.is_exchanging()
     {
         return;
@@ -79,7 +80,12 @@ pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
     }
 
     for done in [
-        move_away(cx, old),
+        // What is made in its place will have the name that users see.
+        if is_outermost {
+            move_away(cx, old)
+        } else {
+            Ok(())
+        },
         if is_ours(new) {
             replace(cx, old, new)
         } else {

@@ -122,6 +122,9 @@ const COPYING_XATTR: u32 = 1 << 2;
 /// A file system has copied a file on behalf of the task, or does so now.
 const COPYING: u32 = 1 << 3;
 
+/// The task is about to rename something by a system call.
+const RENAMING: u32 = 1 << 4;
+
 /// What is remembered in a task. Only the task itself changes it.
 #[derive(Zeroable)]
 pub(crate) struct TaskState {
@@ -198,9 +201,20 @@ impl TaskState {
         self.has(EXCHANGING)
     }
 
-    /// Remembers whether the names that the task is about to rename change places.
-    pub(crate) fn set_exchanging(&self, exchanging: bool) {
+    /// Remembers that the task is about to rename something by a system call, and whether the names
+    /// change places.
+    pub(crate) fn set_renaming(&self, exchanging: bool) {
         self.set(EXCHANGING, exchanging);
+        self.set(RENAMING, true);
+    }
+
+    /// Whether this is the first time that this is asked since [`TaskState::set_renaming`].
+    ///
+    /// A file system that stores its files in another one renames them there as well.
+    pub(crate) fn take_renaming(&self) -> bool {
+        let was = self.has(RENAMING);
+        self.set(RENAMING, false);
+        was
     }
 
     /// Whether a file system has ever copied a file on behalf of the task.
@@ -432,6 +446,11 @@ impl InodeState {
             let age = now.saturating_sub(self.stamped.load(Relaxed));
             Last::By { same, age }
         }
+    }
+
+    /// Time of the last stamp, in nanoseconds since the Unix epoch.
+    pub(crate) fn stamped(&self) -> i64 {
+        self.stamped.load(Relaxed)
     }
 
     /// Whether no record was made or changed since the inode came into memory.
