@@ -118,6 +118,8 @@ pub(crate) struct Identity {
     text: KVec<u8>,
     /// Where in `text` each of them ends. An empty field is absent.
     ends: [u16; Field::COUNT],
+    /// Counts it as long as it is in memory.
+    _held: status::Held,
 }
 
 /// ID of an agent namespace.
@@ -507,13 +509,18 @@ fn current(cx: &Context<'_>) -> Option<Arc<Identity>> {
 /// Fails with `ENOMEM` only.
 pub(crate) fn of_writer(cx: &Context<'_>) -> Result<Arc<Identity>> {
     let task = state::of_task(cx);
-    let process = Process::current(cx);
-
-    let old = current(cx);
-    if let Some(identity) = old.as_ref().filter(|identity| identity.describes(&process)) {
-        task.set_known(identity.id);
-        return Ok(identity.clone());
-    }
+    // A namespace can be entered without anything being told here.
+    let describes = |identity: &Identity| {
+        (cfg!(not(CONFIG_AGENT_NS)) && task.known() == identity.id)
+            || identity.describes(&Process::current(cx))
+    };
+    let old = match current(cx) {
+        Some(identity) if describes(&identity) => {
+            task.set_known(identity.id);
+            return Ok(identity);
+        }
+        old => old,
+    };
 
     let identity = renewed(cx, old.as_deref())?;
     task.identity.swap(Some(identity.clone()));
@@ -601,6 +608,7 @@ fn build(
         pinned: claims.pinned,
         text,
         ends,
+        _held: status::Held::new(),
     };
     Ok(Arc::new(identity, quietly())?)
 }

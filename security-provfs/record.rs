@@ -54,6 +54,7 @@ use crate::{
         self,
         Epoch,
         FileState,
+        InodeState,
         NOBODY, //
     },
     status::{
@@ -501,6 +502,8 @@ fn count_outcome(outcome: &Outcome) {
 }
 
 /// A file is being opened with `O_TRUNC`: [`truncating`] is to know that.
+#[cold]
+#[inline(never)]
 pub(crate) fn opening_truncated(file: &LocalFile) {
     state::of_file(file).set_truncating();
 }
@@ -508,6 +511,8 @@ pub(crate) fn opening_truncated(file: &LocalFile) {
 /// A file was created by opening it: remembers by whom.
 ///
 /// The first write makes the stamp, in the name of its writer; if there is none, the release does.
+#[cold]
+#[inline(never)]
 pub(crate) fn created(cx: &Context<'_>, file: &LocalFile) {
     if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
@@ -536,6 +541,8 @@ pub(crate) fn is_concerned(file: &LocalFile) -> bool {
 
 /// The last reference to a file is gone: does what is still to be done, in the name of its last
 /// writer.
+#[cold]
+#[inline(never)]
 pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
     let file_state = state::of_file(file);
     let Some(writer) = file_state.writer.take() else {
@@ -548,6 +555,9 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
         return;
     };
     let inode_state = state::of_inode(inode);
+    if is_done(file, inode_state, &writer) {
+        return;
+    }
 
     let now = now();
     let owed_since = file_state.owed_by().map(|_| file_state.owed_since());
@@ -589,6 +599,26 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
     };
     let outcome = last_attempt(cx, file, path, &stamp);
     account(file_state, &outcome, due == OnRelease::Pay);
+}
+
+/// Whether there is obviously nothing to do when a file is released, as [`on_release`] would find
+/// as well, but not without looking at the clock.
+fn is_done(file: &LocalFile, inode_state: &InodeState, writer: &Identity) -> bool {
+    let file_state = state::of_file(file);
+    if file_state.is_only_created()
+        || file_state.owed_by().is_some()
+        || file_state.mapped_since().is_some()
+    {
+        return false;
+    }
+    match file_state.settled_ever(writer.id) {
+        Settled::Recorded => {
+            let mtime = file.inode().mtime_nanos();
+            let written_since = mtime.saturating_sub(inode_state.stamped());
+            inode_state.is_last(writer.id) && written_since <= policy::granularity()
+        }
+        Settled::PassedOver | Settled::Nothing => true,
+    }
 }
 
 /// Makes a stamp that nobody will try again.

@@ -167,6 +167,25 @@ pub(crate) fn count_failed(error: Error) {
     }
 }
 
+/// Identities in memory.
+static HELD: Atomic<u64> = Atomic::new(0);
+
+/// Part of an identity: as long as it lives, the identity is counted as being in memory.
+pub(crate) struct Held(());
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        HELD.add(1, Relaxed);
+        Held(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Relaxed);
+    }
+}
+
 /// `/sys/kernel/security/provfs/status`: a name and a value in each line.
 pub(crate) struct Status;
 
@@ -193,6 +212,7 @@ impl Show for Status {
                 None => seq_print!(out, "failed.{} {}\n", errno, value),
             }
         }
+        seq_print!(out, "identities {}\n", HELD.load(Relaxed));
         Ok(())
     }
 }

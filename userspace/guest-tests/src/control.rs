@@ -51,7 +51,7 @@ fn status(_: &Place) -> Outcome {
         .collect();
     let expected = "version enabled format modifications stamped unchanged skipped.path skipped.name skipped.fs \
         skipped.comm skipped.uid skipped.kthread skipped.immutable skipped.unsupported skipped.disabled owed paid \
-        superseded failed identity_failed inherited inherit_failed";
+        superseded failed identity_failed inherited inherit_failed identities";
     for name in expected.split_whitespace() {
         ensure_eq!(
             names.iter().filter(|known| **known == name).count(),

@@ -29,6 +29,10 @@ pub(crate) const TESTS: &[Test] = &[
         churn,
     ),
     each("many files by many processes", many_files),
+    each(
+        "what is remembered of writers goes when they and their files are gone",
+        remembered,
+    ),
 ];
 
 /// Whoever runs the tests is less patient.
@@ -274,4 +278,47 @@ fn many_files(place: &Place) -> Outcome {
         ensure_by(place.path(format!("{}-0", actor.pid())), &who)?;
     }
     Ok(())
+}
+
+/// How many descriptions of writers are in memory.
+fn identities() -> Outcome<i64> {
+    let status = fs::read_to_string("/sys/kernel/security/provfs/status")?;
+    let number = status
+        .lines()
+        .find_map(|line| line.strip_prefix("identities "));
+    Ok(number.unwrap_or_default().parse()?)
+}
+
+fn remembered(place: &Place) -> Outcome {
+    let before = identities()?;
+    let programs = place.rounds(100);
+    let path = place.path("file");
+    let keeper = Actor::start(&ALICE)?;
+    let fd = keeper.create(&path)?;
+    for number in 0..programs {
+        let writer = Actor::program("writer", &[format!("PROV_SESSION={number}")])?;
+        writer.put(&path)?;
+        writer.write(writer.take(keeper.give(fd)?)?)?;
+        writer.close(writer.create(place.path("other"))?)?;
+    }
+    let expected = i64::try_from(programs)?;
+    // One is that of the keeper; and its file remembers who has written to it last.
+    let settled = |most: i64| -> Outcome {
+        let mut now = 0;
+        for _ in 0..200 {
+            now = identities()? - before;
+            if now <= most {
+                return Ok(());
+            }
+            // What readers may still look at is freed later.
+            thread::sleep(Duration::from_millis(50));
+        }
+        ensure_eq!(now, most, "descriptions after {expected} programs");
+        Ok(())
+    };
+    settled(2)?;
+    keeper.close(fd)?;
+    settled(1)?;
+    drop(keeper);
+    settled(0)
 }
