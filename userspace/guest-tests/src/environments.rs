@@ -44,6 +44,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     once("a program that the kernel starts", started_by_kernel),
     once("a program that calls itself something else", other_argument),
+    once("processes that are stopped as for suspend", suspended),
     once("a tree of many processes", deep_tree),
     each(
         "a directory that is renamed and deleted while files in it are written",
@@ -130,20 +131,20 @@ fn mapped_users(place: &Place) -> Outcome {
 }
 
 fn container(place: &Place) -> Outcome {
-    place.only_at_leisure()?;
     let root = place.directory("root")?;
     let inside = Actor::start(&ALICE)?;
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     inside.ask(words!["unshare", i64::from(flags.bits())])?;
+    // Declares as long as it sees the file for that.
+    let child = inside.fork()?;
+    child.declare("session=bob\ntool=Bash\nturn=\nintent=")?;
     inside.ask(words!["change root by pivoting", &*root])?;
     counting(STAMPED, || inside.put("/file"))?;
     ensure_by(root.join("file"), &ALICE)?;
-    // Users of a name space of its own, and a child there.
-    let child = inside.fork()?;
+    // Users of a name space of its own.
     child.ask(words!["unshare", i64::from(UnshareFlags::NEWUSER.bits())])?;
     let fd = inside.open("/file", OFlags::RDWR)?;
     let in_child = child.take(inside.give(fd)?)?;
-    child.declare("session=bob\ntool=Bash\nturn=\nintent=")?;
     counting(STAMPED, || child.write(in_child))?;
     ensure_by(root.join("file"), &BOB)?;
     ensure_history(root.join("file"), &[BOB.session, ALICE.session])?;
@@ -208,7 +209,6 @@ fn started(place: &Place) -> Outcome {
 }
 
 fn started_by_kernel(place: &Place) -> Outcome {
-    place.only_at_leisure()?;
     const PATTERN: &str = "/proc/sys/kernel/core_pattern";
     let (helper, output) = (place.path("helper"), place.path("output"));
     let script = format!(
@@ -245,6 +245,46 @@ fn other_argument(place: &Place) -> Outcome {
     Ok(())
 }
 
+fn suspended(place: &Place) -> Outcome {
+    const POWER: &str = "/sys/power";
+    const DELAY: &str = "/sys/module/suspend/parameters/pm_test_delay";
+    let set = |name: &str, value: &str| fs::write(Path::new(POWER).join(name), value);
+    if !Path::new(POWER).join("pm_test").exists() {
+        return crate::fixture::skip("this kernel cannot try to suspend");
+    }
+    let _none = Setting::set("ts_granularity_ms", "0")?;
+    let (one, other) = (place.path("one"), place.path("other"));
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let rounds = i64::try_from(place.rounds(2000))?;
+    fs::write(DELAY, "1")?;
+    set("pm_test", "freezer")?;
+    let ((), grown) = growth(|| {
+        alice.begin(words!["put often", &*one, rounds])?;
+        bob.begin(words!["put often", &*other, rounds])?;
+        // File systems, too, if this kernel can do that.
+        for file_systems in ["0", "1"] {
+            let _ = set("freeze_filesystems", file_systems);
+            set("state", "freeze")?;
+        }
+        for actor in [&alice, &bob] {
+            let done = actor.result_within(Duration::from_secs(200))?;
+            ensure_eq!(done, Some(Ok(rounds)), "rounds");
+        }
+        Ok(())
+    })?;
+    set("pm_test", "none")?;
+    ensure_eq!(grown.get("owed"), 0, "owed of {grown:?}");
+    // What is released on a frozen file system.
+    ensure_eq!(
+        grown.get("failed"),
+        grown.get("failed.EBUSY"),
+        "failed of {grown:?}"
+    );
+    ensure!(grown.get("failed") <= 2, "failed of {grown:?}");
+    ensure_by(&one, &ALICE)?;
+    ensure_by(&other, &BOB)
+}
+
 fn deep_tree(place: &Place) -> Outcome {
     let path = place.path("file");
     let mut actor = Actor::program("root", &[""; 0])?;
@@ -269,14 +309,15 @@ fn deep_tree(place: &Place) -> Outcome {
 
 fn moved_directory(place: &Place) -> Outcome {
     let _rules = Setting::set("skip", format!("{}/skipped", place.dir.display()))?;
-    let _none = Setting::set("ts_granularity_ms", "0")?;
     let rounds = place.rounds(300);
     place.directory("one")?;
     let alice = Actor::start(&ALICE)?;
     let path = place.path("one/file");
     let fd = alice.create(&path)?;
+    let writes = i64::try_from(place.rounds(20_000))?;
     let ((), grown) = growth(|| {
-        alice.begin(words!["write often", fd, 20_000])?;
+        let _none = Setting::set("ts_granularity_ms", "0")?;
+        alice.begin(words!["write often", fd, writes])?;
         for round in 0..rounds {
             let [from, to] = match round % 3 {
                 0 => ["one", "skipped"],
@@ -287,7 +328,7 @@ fn moved_directory(place: &Place) -> Outcome {
         }
         ensure_eq!(
             alice.result_within(Duration::from_secs(200))?,
-            Some(Ok(20_000)),
+            Some(Ok(writes)),
             "rounds"
         );
         Ok(())

@@ -265,17 +265,11 @@ impl Place {
         self.rounds_of(normal, normal * 10)
     }
 
-    /// Skips what is not for every run.
-    pub(crate) fn only_at_leisure(&self) -> Outcome {
-        match self.level {
-            Level::Full => Ok(()),
-            Level::Quick | Level::Normal => Err(Stop::Skipped("only with --full".to_owned())),
-        }
-    }
-
     /// How often to repeat what is repeated so often in some minutes, or at leisure.
     pub(crate) fn rounds_of(&self, normal: usize, full: usize) -> usize {
         match self.level {
+            // What a debug kernel looks for it finds in a few rounds, each of which takes it many times as long.
+            Level::Quick if is_debug_kernel() => (normal / 40).max(2),
             Level::Quick => (normal / 10).max(2),
             Level::Normal => normal,
             Level::Full => full,
@@ -337,6 +331,11 @@ pub(crate) const SETTINGS: [(&str, &str); 11] = [
     ("env_turn", "PROV_TURN CLAUDE_TURN"),
     ("env_intent", "PROV_INTENT CLAUDE_INTENT AGENTNS_INTENT"),
 ];
+
+/// Whether this is the kernel that looks for mistakes.
+pub(crate) fn is_debug_kernel() -> bool {
+    Path::new("/sys/kernel/debug/kmemleak").exists()
+}
 
 /// Where a setting is.
 pub(crate) fn setting_path(name: &str) -> PathBuf {
@@ -433,7 +432,7 @@ impl Counters {
                     "{path}: not a name and a value: {line:?}"
                 )));
             };
-            if !matches!(name, "version" | "enabled" | "format") {
+            if !matches!(name, "version" | "enabled" | "format" | "identities") {
                 counters.insert(name.to_owned(), value.parse()?);
             }
         }

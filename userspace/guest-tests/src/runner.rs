@@ -4,7 +4,6 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
-    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -174,9 +173,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 /// How many rounds there are unless somebody says so.
 fn usual_level() -> Level {
     let asked = std::env::var("PROVFS_TEST_LEVEL").ok();
-    let is_slow = || Path::new("/sys/kernel/debug/kmemleak").exists();
     match asked.as_deref().and_then(Level::named) {
-        Some(Level::Normal) | None if is_slow() => Level::Quick,
+        Some(Level::Normal) | None if fixture::is_debug_kernel() => Level::Quick,
         asked => asked.unwrap_or_default(),
     }
 }

@@ -1,15 +1,21 @@
-//! Where there is little room for attributes, or none.
+//! Where there is little room for attributes, or none, or no disk any more.
 
 use std::{
     fs::{self, File},
     os::fd::AsRawFd,
 };
 
-use rustix::{fs::XattrFlags, io::Errno};
+use rustix::{
+    fs::{OFlags, XattrFlags},
+    io::Errno,
+    ioctl::{Setter, ioctl, opcode},
+};
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Outcome, Place, STAMPED, Setting, Stop, Test, counting, ensure, ensure_eq, once},
+    fixture::{
+        Outcome, Place, STAMPED, Setting, Stop, Test, counting, ensure, ensure_eq, growth, once,
+    },
     mounted::{Image, Mounted},
     record::{ALICE, BOB, CAROL, ensure_by, ensure_history, ensure_none, raw},
 };
@@ -22,6 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     once("a user beyond his quota", quota),
     once("ext4 without user attributes", no_user_attributes),
+    once("a disk that fails", no_disk),
 ];
 
 fn small_inodes(place: &Place) -> Outcome {
@@ -50,8 +57,17 @@ fn failing(errno: &str) -> [(&str, i64); 3] {
 }
 
 fn full_attributes(place: &Place) -> Outcome {
-    place.only_at_leisure()?;
-    let mkfs = ["mkfs.ext4", "-q", "-F", "-I", "256", "-O", "^ea_inode"];
+    let mkfs = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        "-O",
+        "^ea_inode",
+    ];
     let mounted = Mounted::image(place, 16, &mkfs)?;
     let alice = Actor::start(&ALICE)?;
     for format in ["keys", "packed"] {
@@ -75,7 +91,7 @@ fn full_attributes(place: &Place) -> Outcome {
                 }
             }
         }
-        ensure!(count > 10, "it was full after {count} attributes");
+        ensure!(count > 8, "it was full after {count} attributes");
         counting(&failing("failed.ENOSPC"), || alice.put(&path))?;
         ensure_eq!(fs::read(&path)?, b"some bytes\n", "content");
         ensure_none(&path)?;
@@ -141,9 +157,19 @@ fn set_quota(mounted: &Mounted, user: u32, bytes: u64) -> Outcome {
 }
 
 fn quota(place: &Place) -> Outcome {
-    place.only_at_leisure()?;
-    let mkfs = ["mkfs.ext4", "-q", "-F", "-I", "256", "-O", "quota"];
-    let mounted = Mounted::image(place, 32, &mkfs)?;
+    let mkfs = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-b",
+        "4096",
+        "-I",
+        "256",
+        "-O",
+        "quota",
+    ];
+    // Without the option, quotas are counted and not enforced.
+    let mounted = Image::new(place, 32, &mkfs)?.mount(place, "usrquota")?;
     let alice = Actor::start(&ALICE)?;
     alice.ask(words!["set user", 1000])?;
     let path = mounted.file("file");
@@ -156,11 +182,13 @@ fn quota(place: &Place) -> Outcome {
     // Its own block is there; the one for the record is one too many.
     counting(&failing("failed.EDQUOT"), || alice.put(&path))?;
     ensure_eq!(fs::read(&path)?, b"some bytes\n", "content");
+    // What of the record fitted into the inode is there, and nothing else.
+    let fitting = [("session", ALICE.session), ("tool", ALICE.tool)];
     for (key, value) in raw(&path)? {
-        // A part of the record may have fitted.
+        let value = String::from_utf8_lossy(&value).into_owned();
         ensure!(
-            key == "session" && value == ALICE.session.as_bytes(),
-            "a part of a record: {key}"
+            fitting.contains(&(&*key, &*value)),
+            "a part of a record: {key}={value}"
         );
     }
     // What the user does fails as it always did.
@@ -196,4 +224,48 @@ fn no_user_attributes(place: &Place) -> Outcome {
     ensure_none(mounted.file("file"))?;
     counting(STAMPED, || alice.put(&path))?;
     ensure_by(&path, &ALICE)
+}
+
+/// `FS_IOC_SHUTDOWN` in `include/uapi/linux/fs.h`: from then on it is as if every access to the disk failed.
+const FS_IOC_SHUTDOWN: u32 = opcode::read::<u32>(b'X', 125);
+
+/// `FS_SHUTDOWN_FLAGS_NOLOGFLUSH` in the same place.
+const NO_LOG_FLUSH: u32 = 2;
+
+fn no_disk(place: &Place) -> Outcome {
+    let kinds: [(u64, &[&str]); 2] = [(16, &["mkfs.ext4", "-q", "-F"]), (320, &["mkfs.xfs", "-q"])];
+    for (megabytes, mkfs) in kinds {
+        let image = Image::new(place, megabytes, mkfs)?;
+        let mut answers = Vec::new();
+        for enabled in ["0", "1"] {
+            let mounted = image.mount(place, "")?;
+            let alice = Actor::start(&ALICE)?;
+            let path = mounted.file("file");
+            alice.put(&path)?;
+            let fd = alice.open(&path, OFlags::WRONLY)?;
+            {
+                let root = File::open(mounted.dir())?;
+                // SAFETY: The request reads a number.
+                unsafe { ioctl(&root, Setter::<FS_IOC_SHUTDOWN, u32>::new(NO_LOG_FLUSH))? };
+            }
+            let _enabled = Setting::set("enabled", enabled)?;
+            let bob = Actor::start(&BOB)?;
+            let in_bob = bob.take(alice.give(fd)?)?;
+            let (answer, grown) = growth(|| bob.attempt(words!["write", in_bob, "some bytes\n"]))?;
+            answers.push((answer, bob.attempt(words!["fsync", in_bob])?));
+            let expected = if enabled == "1" { (1, 1) } else { (0, 0) };
+            ensure_eq!(
+                (grown.get("failed"), grown.get("failed.EIO")),
+                expected,
+                "failed, of {grown:?}"
+            );
+            bob.close(in_bob)?;
+            alice.close(fd)?;
+            ensure_eq!(mounted.unmount(), Ok(()), "unmounting");
+        }
+        // What the user is told does not depend on provfs.
+        ensure_eq!(answers[0], answers[1], "answers with {}", mkfs[0]);
+        ensure_eq!(answers[0].1, Err(Errno::IO), "fsync with {}", mkfs[0]);
+    }
+    Ok(())
 }
