@@ -21,6 +21,7 @@ mod mounted;
 mod not_a_modification;
 mod own;
 mod paths;
+mod power_cut;
 mod programs;
 mod protect;
 mod races;
@@ -67,6 +68,8 @@ const TESTS: &[(&str, &[Test])] = &[
 
 const USAGE: &str = "\
 usage: provfs-guest-tests [--list] [--quick|--normal|--full] [--filter TEXT]...
+       provfs-guest-tests --storm DIRECTORY...
+       provfs-guest-tests --after-power-cut LOG DIRECTORY...
 
 Tests the provfs security module of the running kernel. Wants to be root, and fresh file systems at /mnt/ext4, /mnt/xfs,
 /mnt/btrfs, /mnt/tmpfs and /mnt/overlay; tests of one that is not there are skipped. Changes settings of the kernel: for
@@ -78,6 +81,11 @@ guests only. Prints TAP.
   --full         ten times as many rounds and more, and every test in both formats; on a debug kernel, too
                  (PROVFS_TEST_LEVEL=quick, normal or full says the same)
   --filter TEXT  only tests with TEXT in their names; may be given more than once
+  --storm        four sessions write to new files in each directory until the power is cut, and each file is named on
+                 stdout once it is durable
+  --after-power-cut
+                 the files that the storm has named in LOG have the records of their writers, and no file has anything
+                 else that looks like a record
 
 status: 0 if no test failed, 1 if one did, 2 if the arguments are wrong";
 
@@ -96,6 +104,8 @@ fn main() -> ExitCode {
                 None => return usage_error("--filter wants a text"),
             },
             Some(runner::ONE) => options.one = args.next().and_then(|name| name.into_string().ok()),
+            Some("--storm") => return power_cut::storm(args),
+            Some("--after-power-cut") => return power_cut::check(args),
             Some("-h" | "--help") => {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;

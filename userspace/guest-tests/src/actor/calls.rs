@@ -210,6 +210,13 @@ fn make(call: &[u8], args: &Args<'_>) -> Result {
             })
         }
         b"put often" => put_often(args.path(0)?, args.number(1)?),
+        b"put durably" => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(args.path(0)?, flags, mode)?;
+            rustix::io::write(&fd, b"some bytes\n")?;
+            rustix::fs::fsync(&fd).map(done)
+        }
+        b"fsync" => rustix::fs::fsync(args.fd(0)?).map(done),
         b"set name" => {
             let name = CString::new(args.bytes(0)?).map_err(|_| Errno::INVAL)?;
             rustix::thread::set_name(&name).map(done)
