@@ -1,26 +1,16 @@
 # What scripts/bench feeds to the guest: packages of the peers, and what whole programs work on.
 # shellcheck shell=bash
 
+. "$PROVFS_ROOT/scripts/lib/packages.sh"
+
 BENCH=$CACHE/bench
 
 # Debian packages to compare with. They are unpacked and not installed: auditd would otherwise start watching this machine.
 BENCH_PACKAGES=(auditd fatrace inotify-tools postmark fio sqlite3)
 
-have_bench_peers() { [[ $(cat "$BENCH/peers.list" 2>/dev/null) == "${BENCH_PACKAGES[*]}" ]]; }
+have_bench_peers() { have_unpacked "$BENCH/peers" "${BENCH_PACKAGES[@]}"; }
 
-# With what they depend on and this machine lacks. Needs no root: apt only downloads, into our folder.
-unpack_bench_peers() {
-    local package
-    rm -rf "$BENCH/peers" "$BENCH/debs" "$BENCH/peers.list"
-    mkdir -p "$BENCH/peers" "$BENCH/debs/partial"
-    apt-get -q -y -o Debug::NoLocking=1 -o "Dir::Cache::archives=$BENCH/debs/" -o APT::Sandbox::User= \
-        --download-only --reinstall install --no-install-recommends "${BENCH_PACKAGES[@]}" || return
-    for package in "$BENCH"/debs/*.deb; do
-        dpkg -x "$package" "$BENCH/peers" || return
-    done
-    rm -r "$BENCH/debs"
-    echo "${BENCH_PACKAGES[*]}" >"$BENCH/peers.list"
-}
+unpack_bench_peers() { unpack_packages "$BENCH/peers" "${BENCH_PACKAGES[@]}"; }
 
 # make_bench_inputs SOURCE: archives, C files and projects, all made from the kernel's source and our own. Everything that
 # could differ from one time to the next (order, owners, dates) is fixed.

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# The guest's side of qemu/stress/test.
+# usage: guest.sh SECONDS OPERATIONS FSX TRINITY: how long stress-ng runs, how much fsx does, and where they are
+set -u
+seconds=$1 operations=$2 fsx=$3 trinity=$4
+file_systems=(ext4 xfs btrfs tmpfs overlay)
+count=0 failed=0
+
+# What these provoke is not about files: memory that is to run out, or tables of the kernel that any user can read.
+no=binderfs,handle,procfs
+processes=(clone daemon exec fork forkheavy kill nice personality prctl ptrace pthread session sigchld spawn switch vfork wait zombie)
+
+result() {
+    count=$((count + 1))
+    if (($2 == 0)); then echo "ok $count - $1"; else
+        echo "not ok $count - $1"
+        sed 's/^/    /' /run/output | tail -n 20
+        failed=1
+    fi
+}
+
+identities() { sed -n 's/^identities //p' /sys/kernel/security/provfs/status; }
+
+# Lists of rules, of formats and of times, good and bad, as fast as they are taken.
+change_settings() {
+    local rules=(/proc /sys /dev '*.o' '*~' '!*.c' 'fs:tmpfs' 'fs:fuse*' 'comm:stress-ng*' 'uid:65534' '!/mnt/ext4' 'a//b' '' '/mnt/*/x' 'uid:x')
+    local value n
+    while sleep 0.2; do
+        value=
+        for ((n = RANDOM % 12; n > 0; n--)); do value+=,${rules[RANDOM % ${#rules[@]}]}; done
+        echo "${value#,}" >/proc/sys/provfs/skip
+        echo $((RANDOM % 3 * 500)) >/proc/sys/provfs/ts_granularity_ms
+        echo $((RANDOM % 33)) >/proc/sys/provfs/history
+        ((RANDOM % 2)) && echo packed >/proc/sys/provfs/format || echo keys >/proc/sys/provfs/format
+        ((RANDOM % 20)) && echo 1 >/proc/sys/provfs/enabled || echo 0 >/proc/sys/provfs/enabled
+    done 2>/dev/null
+}
+
+with_class() {
+    local stressors
+    stressors=$(stress-ng --class 'filesystem?' 2>&1 | sed 's/.*: //' | wc -w)
+    # Each of them for a time of its own; which of them can run here is for stress-ng to say.
+    stress-ng --class filesystem --sequential 2 --exclude $no --temp-path "/mnt/$1" --oom-avoid --no-rand-seed \
+        --timeout "$((seconds / 2 / ${#file_systems[@]} / stressors + 1))s" >/run/output 2>&1
+}
+
+with_processes() {
+    local stressor known
+    known=$(stress-ng --stressors)
+    for stressor in "${processes[@]}"; do
+        [[ " $known " != *" $stressor "* ]] ||
+            stress-ng "--$stressor" 2 --temp-path /mnt/ext4 --oom-avoid --timeout "$((seconds / 2 / ${#processes[@]} + 1))s" || return
+    done >/run/output 2>&1
+}
+
+before=$(identities)
+change_settings &
+changer=$!
+for fs in "${file_systems[@]}"; do
+    # A stressor that says 1 found a call that it does not know; what is asked for here is that the kernel stays whole.
+    with_class "$fs"
+    status=$?
+    result "stress-ng: the file-system class on $fs" $((status >= 128))
+done
+with_processes
+status=$?
+result "stress-ng: processes" $((status >= 128))
+for fs in "${file_systems[@]}"; do
+    "$fsx" -q -q -S 1 -N "$operations" -P /run "/mnt/$fs/fsx" >/run/output 2>&1
+    result "fsx: $operations operations on $fs" $?
+done
+mkdir -m 777 /mnt/ext4/trinity && cp /etc/services /mnt/ext4/trinity
+(cd /mnt/ext4/trinity && timeout "$((seconds / 2))" setpriv --reuid=65534 --regid=65534 --clear-groups \
+    "$trinity/usr/bin/trinity" -q -l off -g vfs -C 4 -V /mnt/ext4/trinity) >/run/output 2>&1
+status=$?
+# It is stopped when its time is over, and never the first to go.
+result "trinity: calls with files" $((status != 124 && status != 0))
+pkill -KILL trinity
+kill $changer
+wait $changer 2>/dev/null
+
+# Whatever is still going away gets its time.
+for ((n = 0; n < 60; n++)); do
+    sync
+    after=$(identities)
+    ((after <= before + 1)) && break
+    sleep 1
+done
+echo "$before descriptions of writers before, $after after" | tee /run/output
+result "memory: nobody is remembered who is gone" $((after > before + 1))
+echo "1..$count"
+exit $failed
