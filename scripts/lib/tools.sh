@@ -106,7 +106,7 @@ run_cargo() {
 
 # What people run. Other programs of the workspace are for building and testing.
 # shellcheck disable=SC2034 # used by those who source this
-TOOLS=(provfs-show provfs-config provfs-run)
+TOOLS=(provfs-show provfs-config provfs-run provfs-overlay)
 
 # The tools as the guest runs them, in $CARGO_TARGET_DIR/release.
 build_userspace() {

@@ -21,6 +21,7 @@ mod rules;
 mod settings;
 mod stored;
 mod sysctl_d;
+mod toml_array;
 mod toml_file;
 
 use std::{

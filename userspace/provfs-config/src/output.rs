@@ -8,6 +8,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 /// Version of the JSON documents, `Documentation/provfs-config.schema.json`.
 const SCHEMA: u32 = 1;
 
+/// So many of something: "1 rule", "5 rules".
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// Collects the output.
 pub(crate) struct Out {
     /// Whether a JSON document is wanted, and nothing else.

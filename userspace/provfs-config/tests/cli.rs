@@ -330,7 +330,7 @@ fn list_shows_three_values_side_by_side() {
         ["ts_granularity_ms", "1000", "1000", "500"]
     );
     assert_eq!(line("history"), ["history", "not in this kernel", "5", "-"]);
-    assert_eq!(line("skip"), ["skip", "5 rules", "default", "1 rules"]);
+    assert_eq!(line("skip"), ["skip", "5 rules", "default", "1 rule"]);
     assert_eq!(line("env_tool"), ["env_tool", "default", "default", "-"]);
     assert!(run.out.contains("\n  running + *.swp\n"), "{run:?}");
     assert!(run.out.contains("\n  persisted + /srv/build\n"), "{run:?}");

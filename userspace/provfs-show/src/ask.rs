@@ -58,22 +58,30 @@ pub(crate) enum Outcome<T> {
     Failure(String),
 }
 
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) struct Outcomes<T> {
+    pub(crate) list: Vec<Outcome<T>>,
+    /// What `make` wrote, one answer behind the other: a buffer for all is cheaper than one each.
+    pub(crate) text: Vec<u8>,
+}
+
 /// A batch, and where its outcomes go.
-type Task<T> = (Vec<Result<Entry, String>>, Sender<Vec<Outcome<T>>>);
+type Task<T> = (Vec<Result<Entry, String>>, Sender<Outcomes<T>>);
 
 /// Hands the outcomes of each batch to `take`, until it says `false` or fails. `make` turns an
 /// answer into what `take` needs of it; it runs where the file is read.
 pub(crate) fn ask<T: Send>(
     question: &Question,
-    make: impl Fn(Answer) -> T + Sync,
-    mut take: impl FnMut(Vec<Outcome<T>>) -> io::Result<bool>,
+    make: impl Fn(&mut Vec<u8>, Answer) -> T + Sync,
+    mut take: impl FnMut(Outcomes<T>) -> io::Result<bool>,
 ) -> io::Result<()> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = threads.min(THREADS_MAX);
     let (tasks, waiting) = channel::<Task<T>>();
     let waiting = Mutex::new(waiting);
     // Bounds the batches under way: where one is to be answered is known before it is sent off.
-    let (places, answers) = sync_channel::<Receiver<Vec<Outcome<T>>>>(AHEAD * threads);
+    let (places, answers) = sync_channel::<Receiver<Outcomes<T>>>(AHEAD * threads);
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut batch = Vec::with_capacity(BATCH);
@@ -94,11 +102,16 @@ pub(crate) fn ask<T: Send>(
                 loop {
                     let task = waiting.lock().ok().and_then(|waiting| waiting.recv().ok());
                     let Some((batch, place)) = task else { return };
+                    let mut text = Vec::new();
                     let outcomes = batch.into_iter();
-                    let outcomes =
-                        outcomes.filter_map(|entry| one(question, &mut reader, entry, &make));
+                    let outcomes = outcomes.filter_map(|entry| {
+                        one(question, &mut reader, entry, |answer| {
+                            make(&mut text, answer)
+                        })
+                    });
+                    let list = outcomes.collect();
                     // Nobody waits for it when there was enough before.
-                    let _ = place.send(outcomes.collect());
+                    let _ = place.send(Outcomes { list, text });
                 }
             });
         }
@@ -116,7 +129,7 @@ fn one<T>(
     question: &Question,
     reader: &mut Reader,
     entry: Result<Entry, String>,
-    make: impl Fn(Answer) -> T,
+    make: impl FnOnce(Answer) -> T,
 ) -> Option<Outcome<T>> {
     let entry = match entry {
         Ok(entry) => entry,

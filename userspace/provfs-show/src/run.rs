@@ -13,7 +13,7 @@ use clap::ColorChoice;
 
 use crate::{
     args::{Args, Paging},
-    ask::{Answer, Outcome, ask},
+    ask::{Answer, Outcome, Outcomes, ask},
     order::Order,
     pager::Output,
     print::{All, Each, Form, Look, form},
@@ -111,6 +111,13 @@ fn watch_interrupts(stop: &Arc<AtomicBool>) -> io::Result<()> {
     Ok(())
 }
 
+/// Most files need no more to be printed.
+const ROOM: usize = 512;
+
+fn keep(_: &mut Vec<u8>, answer: Answer) -> Box<Answer> {
+    Box::new(answer)
+}
+
 /// What is needed on the way.
 struct Run<'a> {
     question: &'a Question,
@@ -127,15 +134,16 @@ impl Run<'_> {
         self.out.write_all(begin.as_bytes())?;
         let mut shown = 0;
         if limit > 0 {
-            let print = |answer| {
-                let mut text = Vec::with_capacity(512);
-                form.file(&mut text, &answer).map(|()| text)
+            let print = |text: &mut Vec<u8>, answer| {
+                let begin = text.len();
+                text.reserve(ROOM);
+                form.file(text, &answer).map(|()| begin..text.len())
             };
-            self.search(print, |out, text| {
+            self.search(print, |out, text, printed| {
                 if shown > 0 {
                     out.write_all(between.as_bytes())?;
                 }
-                out.write_all(&text?)?;
+                out.write_all(text.get(printed?).unwrap_or_default())?;
                 shown += 1;
                 Ok(shown < limit)
             })?;
@@ -145,7 +153,7 @@ impl Run<'_> {
 
     /// Prints each file when all are known.
     fn sorted(&mut self, form: &dyn Each, mut order: Order) -> io::Result<()> {
-        self.search(Box::new, |_, answer: Box<Answer>| {
+        self.search(keep, |_, _, answer| {
             order.put(*answer);
             Ok(true)
         })?;
@@ -166,7 +174,7 @@ impl Run<'_> {
     fn all(&mut self, mut form: Box<dyn All>, limit: usize) -> io::Result<()> {
         let mut added = 0;
         if limit > 0 {
-            self.search(Box::new, |_, answer: Box<Answer>| {
+            self.search(keep, |_, _, answer| {
                 form.add(*answer);
                 added += 1;
                 Ok(added < limit)
@@ -176,18 +184,18 @@ impl Run<'_> {
     }
 
     /// Hands what was made of each answer to `take` until it says `false`, and complains about
-    /// files that could not be asked.
+    /// files that could not be asked. `make` may write into a buffer, which `take` sees.
     fn search<T: Send>(
         &mut self,
-        make: impl Fn(Answer) -> T + Sync,
-        mut take: impl FnMut(&mut Output, T) -> io::Result<bool>,
+        make: impl Fn(&mut Vec<u8>, Answer) -> T + Sync,
+        mut take: impl FnMut(&mut Output, &[u8], T) -> io::Result<bool>,
     ) -> io::Result<()> {
-        ask(self.question, make, |outcomes| {
-            for outcome in outcomes {
+        ask(self.question, make, |Outcomes { list, text }| {
+            for outcome in list {
                 match outcome {
                     Outcome::Answer { made, stamped } => {
                         self.result.found |= stamped || self.question.unstamped;
-                        if !take(self.out, made)? {
+                        if !take(self.out, &text, made)? {
                             return Ok(false);
                         }
                     }

@@ -5,6 +5,7 @@
 mod error;
 mod read;
 mod record;
+mod source;
 
 // Formatted as the kernel formats it.
 #[rustfmt::skip]

@@ -3,28 +3,18 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{fd::AsFd, unix::ffi::OsStrExt},
     path::Path,
 };
 
-use rustix::{
-    buffer::spare_capacity,
-    fs::{fgetxattr, flistxattr, getxattr, lgetxattr, listxattr, llistxattr},
-    io::{Errno, Result},
-};
+use rustix::io::Errno;
 
 use crate::{
     error::{Object, ReadError},
     pure::record::{Key, PACKED},
     record::{Decoder, Record, key_of},
+    source::{BUFFER, Source},
 };
-
-/// Room for names or a value at first: most fit, and the kernel clears as much for each call.
-const BUFFER: usize = 512;
-
-/// The most that the kernel returns: `XATTR_SIZE_MAX` and `XATTR_LIST_MAX` in
-/// `include/uapi/linux/limits.h`.
-const BUFFER_MAX: usize = 65536;
 
 /// Reads the record of a file, or of the file that a symbolic link leads to. `None` if it has
 /// none.
@@ -41,7 +31,7 @@ const BUFFER_MAX: usize = 65536;
 /// `user.*` attributes. Bytes that are no record are no error: they are [`Session::Opaque`].
 ///
 /// [`Session::Opaque`]: crate::Session::Opaque
-pub fn read(path: impl AsRef<Path>) -> std::result::Result<Option<Record>, ReadError> {
+pub fn read(path: impl AsRef<Path>) -> Result<Option<Record>, ReadError> {
     Reader::new().read(path)
 }
 
@@ -58,7 +48,7 @@ pub fn read(path: impl AsRef<Path>) -> std::result::Result<Option<Record>, ReadE
 /// # Errors
 ///
 /// As [`read`]; and a descriptor that was opened with `O_PATH` cannot be read (`EBADF`).
-pub fn read_fd(fd: impl AsFd) -> std::result::Result<Option<Record>, ReadError> {
+pub fn read_fd(fd: impl AsFd) -> Result<Option<Record>, ReadError> {
     Reader::new().stored_fd(&fd)?.record()
 }
 
@@ -79,6 +69,8 @@ pub fn read_fd(fd: impl AsFd) -> std::result::Result<Option<Record>, ReadError> 
 #[derive(Clone, Debug)]
 pub struct Reader {
     follow_links: bool,
+    /// The path as the kernel takes it, with a NUL behind it: made once for all calls.
+    path: Vec<u8>,
     buffer: Vec<u8>,
 }
 
@@ -87,6 +79,7 @@ impl Reader {
     pub fn new() -> Self {
         Reader {
             follow_links: true,
+            path: Vec::new(),
             buffer: Vec::with_capacity(BUFFER),
         }
     }
@@ -102,10 +95,7 @@ impl Reader {
     /// # Errors
     ///
     /// As the function [`read`].
-    pub fn read(
-        &mut self,
-        path: impl AsRef<Path>,
-    ) -> std::result::Result<Option<Record>, ReadError> {
+    pub fn read(&mut self, path: impl AsRef<Path>) -> Result<Option<Record>, ReadError> {
         self.stored(path.as_ref())?.record()
     }
 
@@ -133,11 +123,19 @@ impl Reader {
     /// # Errors
     ///
     /// [`ReadError::List`].
-    pub fn stored<'r>(&'r mut self, path: &'r Path) -> std::result::Result<Stored<'r>, ReadError> {
+    pub fn stored<'r>(&'r mut self, path: &Path) -> Result<Stored<'r>, ReadError> {
+        self.path.clear();
+        self.path.extend_from_slice(path.as_os_str().as_bytes());
+        self.path.push(0);
+        // Only a NUL inside can be wrong, and no file has one in its name.
+        let c_path = CStr::from_bytes_with_nul(&self.path).map_err(|_| ReadError::List {
+            object: Object::Path(path.to_owned()),
+            source: Errno::INVAL.into(),
+        })?;
         let source = if self.follow_links {
-            Source::Path(path)
+            Source::Path(c_path)
         } else {
-            Source::Link(path)
+            Source::Link(c_path)
         };
         Stored::list(source, &mut self.buffer)
     }
@@ -147,10 +145,7 @@ impl Reader {
     /// # Errors
     ///
     /// [`ReadError::List`].
-    pub fn stored_fd<'r>(
-        &'r mut self,
-        fd: &'r impl AsFd,
-    ) -> std::result::Result<Stored<'r>, ReadError> {
+    pub fn stored_fd<'r>(&'r mut self, fd: &'r impl AsFd) -> Result<Stored<'r>, ReadError> {
         Stored::list(Source::Fd(fd.as_fd()), &mut self.buffer)
     }
 }
@@ -179,16 +174,18 @@ pub struct Stored<'r> {
 }
 
 impl<'r> Stored<'r> {
-    fn list(source: Source<'r>, buffer: &'r mut Vec<u8>) -> std::result::Result<Self, ReadError> {
-        fill(buffer, |buffer| source.list(buffer)).map_err(|errno| ReadError::List {
+    fn list(source: Source<'r>, buffer: &'r mut Vec<u8>) -> Result<Self, ReadError> {
+        source.names(buffer).map_err(|errno| ReadError::List {
             object: source.object(),
             source: errno.into(),
         })?;
         let (mut unread, mut unread_packed) = (0, false);
-        for name in buffer.split(|&byte| byte == 0) {
-            if name == PACKED.to_bytes() {
+        let mut names = buffer.as_slice();
+        while let Ok(name) = CStr::from_bytes_until_nul(names) {
+            names = &names[name.to_bytes_with_nul().len()..];
+            if name == PACKED {
                 unread_packed = true;
-            } else if let Some(key) = key_of(name) {
+            } else if let Some(key) = key_of(name.to_bytes()) {
                 unread |= bit(key);
             }
         }
@@ -216,7 +213,7 @@ impl<'r> Stored<'r> {
     /// # Errors
     ///
     /// [`ReadError::Get`].
-    pub fn fetch(&mut self, keys: &[Key]) -> std::result::Result<&Record, ReadError> {
+    pub fn fetch(&mut self, keys: &[Key]) -> Result<&Record, ReadError> {
         let both = self.unread_packed && self.unread != 0;
         let keys = if both { &Key::ALL[..] } else { keys };
         if self.unread_packed {
@@ -237,7 +234,7 @@ impl<'r> Stored<'r> {
     /// # Errors
     ///
     /// [`ReadError::Get`].
-    pub fn record(mut self) -> std::result::Result<Option<Record>, ReadError> {
+    pub fn record(mut self) -> Result<Option<Record>, ReadError> {
         self.fetch(&Key::ALL)?;
         Ok(self.decoder.finish())
     }
@@ -247,14 +244,14 @@ impl<'r> Stored<'r> {
     /// # Errors
     ///
     /// [`ReadError::Get`].
-    pub fn fields(mut self, keys: &[Key]) -> std::result::Result<Record, ReadError> {
+    pub fn fields(mut self, keys: &[Key]) -> Result<Record, ReadError> {
         self.fetch(keys)?;
         Ok(self.decoder.finish().unwrap_or_default())
     }
 
-    fn get(&mut self, name: &CStr) -> std::result::Result<(), ReadError> {
+    fn get(&mut self, name: &CStr) -> Result<(), ReadError> {
         let source = &self.source;
-        match fill(self.buffer, |buffer| source.get(name, buffer)) {
+        match source.value(name, self.buffer) {
             Ok(()) => self.decoder.add(name.to_bytes(), self.buffer),
             // Somebody removed it meanwhile.
             Err(Errno::NODATA) => {}
@@ -274,125 +271,24 @@ fn bit(key: Key) -> u8 {
     1 << key.index()
 }
 
-/// What has extended attributes.
-#[derive(Clone, Copy, Debug)]
-enum Source<'r> {
-    Path(&'r Path),
-    /// A path whose last component is not followed.
-    Link(&'r Path),
-    Fd(BorrowedFd<'r>),
-    #[cfg(test)]
-    Fake(&'r tests::Fake),
-}
-
-impl Source<'_> {
-    fn object(&self) -> Object {
-        match self {
-            Source::Path(path) | Source::Link(path) => Object::Path(path.to_path_buf()),
-            Source::Fd(fd) => Object::Fd(fd.as_raw_fd()),
-            #[cfg(test)]
-            Source::Fake(_) => Object::Path("/a/file".into()),
-        }
-    }
-
-    /// Names, each with a NUL behind it, into the room of an empty buffer.
-    fn list(&self, buffer: &mut Vec<u8>) -> Result<usize> {
-        match self {
-            Source::Path(path) => listxattr(*path, spare_capacity(buffer)),
-            Source::Link(path) => llistxattr(*path, spare_capacity(buffer)),
-            Source::Fd(fd) => flistxattr(fd, spare_capacity(buffer)),
-            #[cfg(test)]
-            Source::Fake(fake) => fake.list(buffer),
-        }
-    }
-
-    /// The value of one name, likewise.
-    fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> Result<usize> {
-        match self {
-            Source::Path(path) => getxattr(*path, name, spare_capacity(buffer)),
-            Source::Link(path) => lgetxattr(*path, name, spare_capacity(buffer)),
-            Source::Fd(fd) => fgetxattr(fd, name, spare_capacity(buffer)),
-            #[cfg(test)]
-            Source::Fake(fake) => fake.get(name, buffer),
-        }
-    }
-}
-
-/// Calls `call` with the empty `buffer`, and with a larger one if that is too small.
-fn fill(buffer: &mut Vec<u8>, call: impl Fn(&mut Vec<u8>) -> Result<usize>) -> Result<()> {
-    buffer.clear();
-    // The kernel clears as much as there is room: one large value must not cost all files after it.
-    buffer.shrink_to(BUFFER);
-    match call(buffer) {
-        Err(Errno::RANGE) if buffer.capacity() < BUFFER_MAX => {
-            buffer.reserve_exact(BUFFER_MAX);
-            call(buffer)?;
-        }
-        filled => {
-            filled?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, collections::BTreeMap, ffi::CString};
+    use std::ffi::CString;
 
     use super::*;
-    use crate::record::{Format, Session, Value};
-
-    /// A file in memory, on which one call fails.
-    #[derive(Debug, Default)]
-    pub(super) struct Fake {
-        xattrs: BTreeMap<CString, Vec<u8>>,
-        fail_list: Option<Errno>,
-        fail_get: Option<(&'static CStr, Errno)>,
-        asked: RefCell<Vec<CString>>,
-    }
+    use crate::{
+        record::{Format, Session, Value},
+        source::fake::Fake,
+    };
 
     impl Fake {
-        fn with(mut self, name: &CStr, value: &[u8]) -> Self {
-            self.xattrs.insert(name.to_owned(), value.to_vec());
-            self
-        }
-
-        fn stored<'r>(
-            &'r self,
-            buffer: &'r mut Vec<u8>,
-        ) -> std::result::Result<Stored<'r>, ReadError> {
+        fn stored<'r>(&'r self, buffer: &'r mut Vec<u8>) -> Result<Stored<'r>, ReadError> {
             Stored::list(Source::Fake(self), buffer)
         }
 
-        fn read(&self) -> std::result::Result<Option<Record>, ReadError> {
+        fn read(&self) -> Result<Option<Record>, ReadError> {
             self.stored(&mut Vec::with_capacity(BUFFER))?.record()
         }
-
-        pub(super) fn list(&self, buffer: &mut Vec<u8>) -> Result<usize> {
-            match self.fail_list {
-                Some(errno) => Err(errno),
-                None => {
-                    let names: Vec<_> = self.xattrs.keys().map(|n| n.as_bytes_with_nul()).collect();
-                    copy(&names.concat(), buffer)
-                }
-            }
-        }
-
-        pub(super) fn get(&self, name: &CStr, buffer: &mut Vec<u8>) -> Result<usize> {
-            self.asked.borrow_mut().push(name.to_owned());
-            match self.fail_get {
-                Some((failing, errno)) if failing == name => Err(errno),
-                _ => copy(self.xattrs.get(name).ok_or(Errno::NODATA)?, buffer),
-            }
-        }
-    }
-
-    fn copy(value: &[u8], buffer: &mut Vec<u8>) -> Result<usize> {
-        if value.len() > buffer.capacity() {
-            return Err(Errno::RANGE);
-        }
-        buffer.extend_from_slice(value);
-        Ok(value.len())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `xtask`: writes the man pages and shell completions of the tools.
 //!
-//! They are made from the definitions of the flags themselves, so this compiles the `args.rs` of
-//! each tool. Those depend on nothing but clap.
+//! They are made from the definitions of the flags themselves. Of a tool without a library this
+//! compiles `args.rs`, which depends on nothing but clap.
 
 #![forbid(unsafe_code)]
 
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 /// The tools. Name and description are those of their packages; seen from here, clap takes those of
 /// this one.
-fn commands() -> [Command; 3] {
+fn commands() -> [Command; 4] {
     [
         named(
             config::Args::command(),
@@ -80,6 +80,10 @@ fn commands() -> [Command; 3] {
         named(
             show::Args::command(),
             include_str!("../../provfs-show/Cargo.toml"),
+        ),
+        named(
+            provfs_overlay::args::Args::command(),
+            include_str!("../../provfs-overlay/Cargo.toml"),
         ),
     ]
 }
@@ -175,15 +179,15 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         completions(out.path()).unwrap();
         let of = |shell: &str| names(&out.path().join(shell));
-        assert_eq!(
-            of("bash"),
-            ["provfs-config.bash", "provfs-run.bash", "provfs-show.bash"]
-        );
-        assert_eq!(of("zsh"), ["_provfs-config", "_provfs-run", "_provfs-show"]);
-        assert_eq!(
-            of("fish"),
-            ["provfs-config.fish", "provfs-run.fish", "provfs-show.fish"]
-        );
+        let tools = [
+            "provfs-config",
+            "provfs-overlay",
+            "provfs-run",
+            "provfs-show",
+        ];
+        assert_eq!(of("bash"), tools.map(|tool| format!("{tool}.bash")));
+        assert_eq!(of("zsh"), tools.map(|tool| format!("_{tool}")));
+        assert_eq!(of("fish"), tools.map(|tool| format!("{tool}.fish")));
         let fish = fs::read_to_string(out.path().join("fish/provfs-config.fish")).unwrap();
         assert!(fish.contains("dry-run") && fish.contains("doctor"));
     }

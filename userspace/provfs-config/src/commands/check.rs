@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     error::Error,
-    output::{Bytes, Out, bytes},
+    output::{Bytes, Out, bytes, counted},
     place,
     rules::{self, Idle, RuleList},
     settings::{BadValue, Setting},
@@ -35,9 +35,9 @@ pub(super) fn run(out: &mut Out, file: &Path) -> Result<u8, Error> {
     if mistakes.is_empty() {
         let what = match &*values {
             [(setting, value)] if Form::of(file) == Form::Rules => {
-                format!("{} rules", setting.items(value).len())
+                counted(setting.items(value).len(), "rule")
             }
-            values => format!("{} settings", values.len()),
+            values => counted(values.len(), "setting"),
         };
         out.line(format!("{shown}: right, {what}"));
     }

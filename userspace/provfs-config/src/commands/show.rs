@@ -7,7 +7,7 @@ use super::{difference, named};
 use crate::{
     error::Error,
     kernel::Kernel,
-    output::{Bytes, Out, bytes, table},
+    output::{Bytes, Out, bytes, counted, table},
     roots::Roots,
     settings::{Kind, SETTINGS, Setting},
     stored::Stored,
@@ -167,8 +167,8 @@ fn cell(setting: &Setting, value: &[u8]) -> String {
     let count = setting.items(value).len();
     match setting.kind {
         Kind::Rules | Kind::Names if setting.same(value, setting.default) => "default".to_owned(),
-        Kind::Rules => format!("{count} rules"),
-        Kind::Names => format!("{count} names"),
+        Kind::Rules => counted(count, "rule"),
+        Kind::Names => counted(count, "name"),
         _ => String::from_utf8_lossy(value).trim().to_owned(),
     }
 }

@@ -82,6 +82,14 @@ impl Each for Json {
 
 /// Writes a value on one line.
 pub(super) fn write(out: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    let begin = out.len();
+    serde_json::to_writer(&mut *out, value)?;
+    // Most are plain text. To look at all of it once costs less than at each string.
+    let written = &out[begin..];
+    if written.is_ascii() && !written.contains(&0x7f) {
+        return Ok(());
+    }
+    out.truncate(begin);
     let mut serializer = serde_json::Serializer::with_formatter(out, Harmless);
     Ok(value.serialize(&mut serializer)?)
 }
@@ -95,9 +103,6 @@ impl Formatter for Harmless {
     where
         W: ?Sized + Write,
     {
-        if fragment.bytes().all(|byte| byte.is_ascii() && byte != 0x7f) {
-            return out.write_all(fragment.as_bytes());
-        }
         let mut rest = fragment;
         while let Some(at) = rest.find(acts) {
             let (before, from) = rest.split_at(at);
