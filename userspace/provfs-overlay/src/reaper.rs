@@ -17,7 +17,7 @@ use rustix::{
 use crate::inodes::{Inode, Inodes, Key};
 
 /// How long to wait for a descriptor, and how often.
-const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
+const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 200);
 
 /// Part of the inodes that are to be forgotten at a time.
 const SHARE: usize = 4;

@@ -23,6 +23,8 @@ pub fn default_rules() -> Vec<u8> {
 #[derive(Debug)]
 pub struct Places {
     root: Arc<Inode>,
+    /// The path of the root when it was last looked at.
+    root_path: Mutex<Option<Arc<[u8]>>>,
     mount: PathBuf,
     types: Mutex<HashMap<u64, Arc<[u8]>>>,
 }
@@ -31,6 +33,7 @@ impl Places {
     /// Places below a mount point that shows the source.
     pub fn new(root: Arc<Inode>, mount: PathBuf) -> Self {
         Places {
+            root_path: Mutex::default(),
             root,
             mount,
             types: Mutex::default(),
@@ -40,15 +43,15 @@ impl Places {
     /// The path below the source, without a `/` before it. `None` if it has none any more, or was
     /// moved out of the source.
     pub fn relative(&self, inode: &Inode) -> Option<Vec<u8>> {
-        let root = path(&self.root)?;
         let path = path(inode)?;
-        match path.strip_prefix(root.as_slice())? {
-            [] => Some(Vec::new()),
-            [b'/', rest @ ..] => Some(rest.to_vec()),
-            // The source is the root directory.
-            rest if root == b"/" => Some(rest.to_vec()),
-            _ => None,
-        }
+        let known = self.root_path.lock().clone();
+        let rest = known.and_then(|root| below(&path, &root));
+        rest.or_else(|| {
+            // The root has been renamed, or was not looked at before.
+            let root: Arc<[u8]> = self::path(&self.root)?.into();
+            *self.root_path.lock() = Some(root.clone());
+            below(&path, &root)
+        })
     }
 
     /// The whole path below the mount point that another one is.
@@ -64,6 +67,17 @@ impl Places {
         found
             .or_insert_with(|| mounted_type(inode.key.dev).into())
             .clone()
+    }
+}
+
+/// What of a path is below a root.
+fn below(path: &[u8], root: &[u8]) -> Option<Vec<u8>> {
+    match path.strip_prefix(root)? {
+        [] => Some(Vec::new()),
+        [b'/', rest @ ..] => Some(rest.to_vec()),
+        // The source is the root directory.
+        rest if root == b"/" => Some(rest.to_vec()),
+        _ => None,
     }
 }
 

@@ -68,6 +68,37 @@ impl Old {
         Ok(old)
     }
 
+    /// The record that was made of somebody for a file without one, to which sessions were added. It
+    /// is not to be part of a history.
+    pub fn stored(who: &Identity, format: Format, added: &[u8]) -> Self {
+        let has = |key: &Key| match key {
+            Key::Turn => who.turn.is_some(),
+            Key::Intent => who.intent.is_some(),
+            Key::History => !added.is_empty(),
+            _ => true,
+        };
+        let packed = format == Format::Packed;
+        Old {
+            keys: Key::ALL
+                .into_iter()
+                .filter(|key| !packed && has(key))
+                .collect(),
+            packed,
+            ..Old::default()
+        }
+    }
+
+    /// Removes it.
+    pub fn remove(&self, attributes: &dyn Attributes) -> Result<()> {
+        for key in &self.keys {
+            attributes.remove(key.name())?;
+        }
+        if self.packed {
+            attributes.remove(PACKED)?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, record: &Record<'_>) {
         let copy = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
         self.session = record.session.map(stored);
@@ -91,14 +122,15 @@ impl Old {
         out.as_bytes().to_vec()
     }
 
-    /// Adds sessions from before.
-    pub fn inherit(&mut self, entries: &[u8]) {
+    /// The same with sessions from before.
+    pub fn with_history(mut self, entries: &[u8]) -> Self {
         if !entries.is_empty() {
             if !self.history.is_empty() {
                 self.history.push(b',');
             }
             self.history.extend_from_slice(entries);
         }
+        self
     }
 }
 
@@ -164,12 +196,12 @@ impl Composer {
     /// Adds the sessions of a file that was replaced to the history of a record. Returns whether
     /// there is a record.
     pub fn inherit(&self, attributes: &dyn Attributes, replaced: &Old) -> Result<bool> {
-        let mut old = Old::read(attributes)?;
+        let old = Old::read(attributes)?;
         let Some(session) = old.session.clone() else {
             return Ok(false);
         };
         let before = old.history.clone();
-        old.inherit(&replaced.entries());
+        let old = old.with_history(&replaced.entries());
         let history = self.merge(&session, None, &old.history);
         if history.as_deref().unwrap_or_default() == before {
             return Ok(true);
