@@ -1,8 +1,8 @@
 //! Finds out who a process is, from `/proc`, and remembers it for as long as that holds.
 //!
 //! A request names a thread by number. Numbers are used again and a process can execute another
-//! program, so what is remembered is checked each time: the file `/proc/TID/stat` that was opened for
-//! the thread belongs to that thread for ever, start time and place of the environment tell one
+//! program, so what is remembered is checked each time: the file `stat` in `/proc` that was opened
+//! for the thread belongs to that thread for ever, start time and place of the environment tell one
 //! program from the next.
 
 use std::{
@@ -89,19 +89,15 @@ impl Stat {
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let comm = text.get(open + 1..close)?.to_vec();
-        let mut fields = text
-            .get(close + 1..)?
-            .split(u8::is_ascii_whitespace)
-            .filter(|field| !field.is_empty());
+        let rest = text.get(close + 1..)?.trim_ascii();
+        let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+        let mut fields = rest.split(|&byte| byte == b' ');
         // The first one behind the comm is number 3.
-        let mut number = |skip: usize| {
-            let digits = std::str::from_utf8(fields.nth(skip)?).ok()?;
-            digits.parse::<u64>().ok()
-        };
-        let parent = u32::try_from(number(1)?).ok()?;
-        let started = number(22 - 5)?;
-        // It is the last but two; older kernels have fewer fields.
-        let environ = number(50 - 23).unwrap_or(0);
+        let parent = u32::try_from(number(fields.nth(4 - 3)?)?).ok()?;
+        let started = number(fields.nth(22 - 5)?)?;
+        // Number 50 of 52.
+        let environ = rest.rsplit(|&byte| byte == b' ').nth(52 - 50);
+        let environ = environ.and_then(number).unwrap_or(0);
         Some(Stat {
             parent,
             mark: Mark {
@@ -260,7 +256,8 @@ impl Callers {
         opener: Option<&Process>,
     ) -> Process {
         let mut stat = (tid != 0)
-            .then(|| File::open(format!("/proc/{tid}/stat")).ok())
+            // Under `task` the kernel does not add up the times of all threads.
+            .then(|| File::open(format!("/proc/{tid}/task/{tid}/stat")).ok())
             .flatten();
         let mark = stat
             .as_mut()
