@@ -6,7 +6,7 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc, thread, time::Duration};
 
-use fuser::Notifier;
+use fuser::{FileType, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::{AtFlags, CWD, StatxFlags, statx},
@@ -87,10 +87,7 @@ impl Reaper {
             }
             *wanted = false;
             drop(wanted);
-            let mut all = inodes.all();
-            all.sort_by_key(|inode| inode.used());
-            all.truncate(all.len() / SHARE);
-            for inode in all {
+            for inode in to_let_go(inodes.all()) {
                 let_go(&inodes, &notifier, &inode);
             }
             // The answers take a moment, and nothing is gained by asking twice.
@@ -103,6 +100,18 @@ impl Default for Reaper {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A part of the inodes, those first that were not looked up for long. A name that the kernel forgets
+/// is lost to whoever uses it: a process whose working directory it is cannot tell that any more, and
+/// an open file seems to be deleted. So directories come last, and what is open not at all.
+fn to_let_go(mut all: Vec<Arc<Inode>>) -> Vec<Arc<Inode>> {
+    let count = all.len() / SHARE;
+    // One is in the table, and one is here.
+    all.retain(|inode| Arc::strong_count(inode) <= 2);
+    all.sort_by_key(|inode| (inode.kind == FileType::Directory, inode.used()));
+    all.truncate(count);
+    all
 }
 
 /// Asks the kernel to forget the name of an inode.

@@ -471,17 +471,18 @@ fn descriptors_do_not_run_out() {
         .status()
         .unwrap();
     assert!(start.success());
+    // It goes on to know where it is, and what it has open.
+    let script = "cd \"$0/3\"; exec 3< 3; for i in 1 2; do find .. -type f | xargs cat; done | wc -c; env pwd -P; readlink /proc/$$/fd/3";
     let find = Command::new("sh")
-        .args([
-            "-c",
-            "for i in 1 2; do find \"$0\" -type f | xargs cat; done | wc -c",
-        ])
+        .args(["-c", script])
         .arg(&mnt)
         .output()
         .unwrap();
+    let here = mnt.canonicalize().unwrap().join("3");
+    let there = format!("6000\n{0}\n{0}/3\n", here.display());
     assert_eq!(
-        (text(&find.stdout).as_str(), text(&find.stderr).as_str()),
-        ("6000\n", "")
+        (text(&find.stdout), text(&find.stderr)),
+        (there, String::new())
     );
     Command::new("fusermount3")
         .args(["-u", "-z"])
