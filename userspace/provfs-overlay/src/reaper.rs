@@ -37,14 +37,20 @@ impl Reaper {
     /// has not answered yet.
     pub fn new() -> Self {
         let limits = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: limits.maximum,
-            maximum: limits.maximum,
+        let raise_to = |most: Option<u64>| {
+            let raised = Rlimit {
+                current: most,
+                maximum: most,
+            };
+            setrlimit(Resource::Nofile, raised).is_ok().then_some(most)
         };
-        let current = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => limits.maximum,
-            Err(_) => limits.current,
-        };
+        // Who has the right to, such as root, may go beyond its own limit.
+        let system = std::fs::read_to_string("/proc/sys/fs/nr_open");
+        let system = system.ok().and_then(|text| text.trim().parse().ok());
+        let current = system
+            .and_then(|most| raise_to(Some(most)))
+            .or_else(|| raise_to(limits.maximum))
+            .unwrap_or(limits.current);
         let current = usize::try_from(current.unwrap_or(1 << 20)).unwrap_or(usize::MAX);
         Reaper {
             limit: current / 2,

@@ -31,6 +31,9 @@ const CHAIN_MAX: usize = 3;
 /// How many processes are remembered. Each takes a descriptor.
 const REMEMBERED: usize = 256;
 
+/// With so many, and each time that they have doubled, those that have ended are forgotten.
+const SWEPT: usize = 8;
+
 /// Longest `/proc/PID/stat`: 52 numbers and a comm.
 const STAT_MAX: usize = 1536;
 
@@ -196,7 +199,30 @@ impl EnvNames {
 #[derive(Debug)]
 pub struct Callers {
     names: EnvNames,
-    remembered: Mutex<HashMap<u32, Arc<Process>>>,
+    remembered: Mutex<Remembered>,
+}
+
+/// The processes that are known, by thread.
+#[derive(Debug, Default)]
+struct Remembered {
+    by_thread: HashMap<u32, Arc<Process>>,
+    /// How many were left when those that had ended were forgotten.
+    left: usize,
+}
+
+impl Remembered {
+    fn add(&mut self, tid: u32, process: Arc<Process>) {
+        if self.by_thread.len() >= SWEPT.max(2 * self.left) {
+            self.by_thread
+                .retain(|_, process| process.mark_now().is_some());
+            self.left = self.by_thread.len();
+        }
+        if self.left >= REMEMBERED {
+            self.by_thread.clear();
+            self.left = 0;
+        }
+        self.by_thread.insert(tid, process);
+    }
 }
 
 impl Callers {
@@ -220,7 +246,7 @@ impl Callers {
     }
 
     fn process(&self, tid: u32, uid: u32, gid: u32, opener: Option<&Process>) -> Arc<Process> {
-        let before = self.remembered.lock().get(&tid).cloned();
+        let before = self.remembered.lock().by_thread.get(&tid).cloned();
         let now = before.as_ref().and_then(|process| process.mark_now());
         let mut claims = None;
         let known = before.as_ref().zip(now.as_ref());
@@ -239,11 +265,7 @@ impl Callers {
             }
         }
         let process = Arc::new(self.find_out(tid, uid, gid, claims, opener));
-        let mut remembered = self.remembered.lock();
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(tid, process.clone());
+        self.remembered.lock().add(tid, process.clone());
         process
     }
 
@@ -382,6 +404,21 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &callers.process(tid, 1000, 0, None)));
         let comm = std::fs::read("/proc/self/comm").unwrap();
         assert_eq!(first.identity.comm, comm.trim_ascii_end());
+    }
+
+    #[test]
+    fn processes_that_have_ended_are_forgotten() {
+        let callers = Callers::new(EnvNames::default());
+        let own = std::process::id();
+        callers.process(own, 0, 0, None);
+        for _ in 0..100 {
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            callers.process(child.id(), 0, 0, None);
+            child.wait().unwrap();
+        }
+        let remembered = callers.remembered.lock();
+        assert!(remembered.by_thread.len() <= SWEPT);
+        assert!(remembered.by_thread.contains_key(&own));
     }
 
     #[test]
