@@ -11,9 +11,16 @@ use std::{
 
 use fuser::{BackingId, FileHandle};
 use parking_lot::{Mutex, RwLock};
-use rustix::io::{Errno, Result};
+use rustix::{
+    fs::Statx,
+    io::{Errno, Result},
+};
 
-use crate::{caller::Process, inodes::Inode, stamp::HandleState};
+use crate::{
+    caller::Process,
+    inodes::{Inode, stat},
+    stamp::HandleState,
+};
 
 /// An open file.
 #[derive(Debug)]
@@ -30,6 +37,13 @@ pub struct OpenFile {
     pub opener: Option<Arc<Process>>,
     /// What is known about its record.
     pub state: Mutex<HandleState>,
+}
+
+impl OpenFile {
+    /// Looks at it.
+    pub fn stat(&self) -> Result<Statx> {
+        stat(&self.fd)
+    }
 }
 
 /// An open directory.

@@ -87,7 +87,7 @@ pub struct Overlay {
     pub(crate) status: Arc<Status>,
     pub(crate) reaper: Arc<Reaper>,
     /// `/proc/self/fd`.
-    pub(crate) proc_fds: OwnedFd,
+    pub(crate) proc_fds: Arc<OwnedFd>,
     pub(crate) protect: bool,
     pub(crate) passthrough: bool,
     pub(crate) cache: Duration,
@@ -100,7 +100,11 @@ impl Overlay {
         let inodes = Inodes::new(source).map_err(StartError::source)?;
         let inodes = Arc::new(inodes);
         let root = inodes.root().clone();
-        let places = Arc::new(Places::new(root, settings.mount.clone()));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc_fds = openat(CWD, c"/proc/self/fd", flags, Mode::empty());
+        let proc_fds = Arc::new(proc_fds.map_err(StartError::Proc)?);
+        let mount = settings.mount.clone();
+        let places = Arc::new(Places::new(root, mount, proc_fds.clone()));
         let skip = [default_rules(), settings.skip.clone()].join(&b","[..]);
         let policy = Policy::new(&skip, places.clone()).map_err(|error| StartError::Skip {
             rules: skip.escape_ascii().to_string(),
@@ -117,8 +121,6 @@ impl Overlay {
             }
         };
         let status = Arc::new(Status::default());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let proc_fds = openat(CWD, c"/proc/self/fd", flags, Mode::empty());
         Ok(Overlay {
             inodes,
             files: Handles::starting_at(1),
@@ -139,7 +141,7 @@ impl Overlay {
             },
             status,
             reaper: Arc::new(Reaper::new()),
-            proc_fds: proc_fds.map_err(StartError::Proc)?,
+            proc_fds,
             protect: settings.protect,
             passthrough: settings.passthrough,
             cache: settings.cache,

@@ -6,7 +6,7 @@
 
 use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc, thread, time::Duration};
 
-use fuser::Notifier;
+use fuser::{FileType, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::{AtFlags, CWD, StatxFlags, statx},
@@ -17,7 +17,7 @@ use rustix::{
 use crate::inodes::{Inode, Inodes, Key};
 
 /// How long to wait for a descriptor, and how often.
-const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 50);
+const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 200);
 
 /// Part of the inodes that are to be forgotten at a time.
 const SHARE: usize = 4;
@@ -37,14 +37,20 @@ impl Reaper {
     /// has not answered yet.
     pub fn new() -> Self {
         let limits = getrlimit(Resource::Nofile);
-        let raised = Rlimit {
-            current: limits.maximum,
-            maximum: limits.maximum,
+        let raise_to = |most: Option<u64>| {
+            let raised = Rlimit {
+                current: most,
+                maximum: most,
+            };
+            setrlimit(Resource::Nofile, raised).is_ok().then_some(most)
         };
-        let current = match setrlimit(Resource::Nofile, raised) {
-            Ok(()) => limits.maximum,
-            Err(_) => limits.current,
-        };
+        // Who has the right to, such as root, may go beyond its own limit.
+        let system = std::fs::read_to_string("/proc/sys/fs/nr_open");
+        let system = system.ok().and_then(|text| text.trim().parse().ok());
+        let current = system
+            .and_then(|most| raise_to(Some(most)))
+            .or_else(|| raise_to(limits.maximum))
+            .unwrap_or(limits.current);
         let current = usize::try_from(current.unwrap_or(1 << 20)).unwrap_or(usize::MAX);
         Reaper {
             limit: current / 2,
@@ -87,10 +93,7 @@ impl Reaper {
             }
             *wanted = false;
             drop(wanted);
-            let mut all = inodes.all();
-            all.sort_by_key(|inode| inode.used());
-            all.truncate(all.len() / SHARE);
-            for inode in all {
+            for inode in to_let_go(inodes.all()) {
                 let_go(&inodes, &notifier, &inode);
             }
             // The answers take a moment, and nothing is gained by asking twice.
@@ -103,6 +106,18 @@ impl Default for Reaper {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A part of the inodes, those first that were not looked up for long. A name that the kernel forgets
+/// is lost to whoever uses it: a process whose working directory it is cannot tell that any more, and
+/// an open file seems to be deleted. So directories come last, and what is open not at all.
+fn to_let_go(mut all: Vec<Arc<Inode>>) -> Vec<Arc<Inode>> {
+    let count = all.len() / SHARE;
+    // One is in the table, and one is here.
+    all.retain(|inode| Arc::strong_count(inode) <= 2);
+    all.sort_by_key(|inode| (inode.kind == FileType::Directory, inode.used()));
+    all.truncate(count);
+    all
 }
 
 /// Asks the kernel to forget the name of an inode.

@@ -464,24 +464,32 @@ fn descriptors_do_not_run_out() {
         fs::create_dir_all(src.join(format!("{}", i % 10))).unwrap();
         fs::write(src.join(format!("{}/{i}", i % 10)), "x").unwrap();
     }
+    // Root could raise its limit.
     let script = "ulimit -n 1024; exec \"$0\" --source \"$1\" --mount \"$2\"";
-    let start = Command::new("sh")
-        .args(["-c", script, common::PROGRAM])
+    let limited = ["setpriv", "--bounding-set=-sys_resource"];
+    let start = Command::new("env")
+        .args(
+            limited
+                .iter()
+                .filter(|_| rustix::process::geteuid().is_root()),
+        )
+        .args(["sh", "-c", script, common::PROGRAM])
         .args([&src, &mnt])
         .status()
         .unwrap();
     assert!(start.success());
+    // It goes on to know where it is, and what it has open.
+    let script = "cd \"$0/3\"; exec 3< 3; for i in 1 2; do find .. -type f | xargs cat; done | wc -c; env pwd -P; readlink /proc/$$/fd/3";
     let find = Command::new("sh")
-        .args([
-            "-c",
-            "for i in 1 2; do find \"$0\" -type f | xargs cat; done | wc -c",
-        ])
+        .args(["-c", script])
         .arg(&mnt)
         .output()
         .unwrap();
+    let here = mnt.canonicalize().unwrap().join("3");
+    let there = format!("6000\n{0}\n{0}/3\n", here.display());
     assert_eq!(
-        (text(&find.stdout).as_str(), text(&find.stderr).as_str()),
-        ("6000\n", "")
+        (text(&find.stdout), text(&find.stderr)),
+        (there, String::new())
     );
     Command::new("fusermount3")
         .args(["-u", "-z"])

@@ -197,6 +197,32 @@ fn a_dead_daemon_leaves_no_mount() {
 }
 
 #[test]
+fn a_dead_mount_in_the_way_is_named() {
+    if !can_mount() {
+        return;
+    }
+    let m = Mounted::new(&[]);
+    // Nobody is left to take the mount away.
+    let kill = |pid: u32| run("kill", ["-KILL", &pid.to_string()]);
+    let guards = text(
+        &run(
+            "pgrep",
+            ["-f", "--", &format!("--guard {}$", m.mnt.display())],
+        )
+        .stdout,
+    );
+    kill(guards.trim().parse().unwrap());
+    kill(m.daemon());
+    assert!(eventually(|| fs::metadata(&m.mnt).is_err()));
+    let said = refused(&mut command(&m.src, &m.mnt));
+    assert!(said.contains("fusermount3 -u"), "{said}");
+    m.unmount();
+    m.mount(&[]);
+    m.sh("s1", "echo > f");
+    assert_eq!(m.record("f"), "s1 sh");
+}
+
+#[test]
 fn without_root_it_works_as_well() {
     if !can_mount() || !is_root() {
         return;

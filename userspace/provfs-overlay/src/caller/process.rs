@@ -1,8 +1,8 @@
 //! Finds out who a process is, from `/proc`, and remembers it for as long as that holds.
 //!
 //! A request names a thread by number. Numbers are used again and a process can execute another
-//! program, so what is remembered is checked each time: the file `/proc/TID/stat` that was opened for
-//! the thread belongs to that thread for ever, start time and place of the environment tell one
+//! program, so what is remembered is checked each time: the file `stat` in `/proc` that was opened
+//! for the thread belongs to that thread for ever, start time and place of the environment tell one
 //! program from the next.
 
 use std::{
@@ -30,6 +30,9 @@ const CHAIN_MAX: usize = 3;
 
 /// How many processes are remembered. Each takes a descriptor.
 const REMEMBERED: usize = 256;
+
+/// With so many, and each time that they have doubled, those that have ended are forgotten.
+const SWEPT: usize = 8;
 
 /// Longest `/proc/PID/stat`: 52 numbers and a comm.
 const STAT_MAX: usize = 1536;
@@ -89,19 +92,15 @@ impl Stat {
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let comm = text.get(open + 1..close)?.to_vec();
-        let mut fields = text
-            .get(close + 1..)?
-            .split(u8::is_ascii_whitespace)
-            .filter(|field| !field.is_empty());
+        let rest = text.get(close + 1..)?.trim_ascii();
+        let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+        let mut fields = rest.split(|&byte| byte == b' ');
         // The first one behind the comm is number 3.
-        let mut number = |skip: usize| {
-            let digits = std::str::from_utf8(fields.nth(skip)?).ok()?;
-            digits.parse::<u64>().ok()
-        };
-        let parent = u32::try_from(number(1)?).ok()?;
-        let started = number(22 - 5)?;
-        // It is the last but two; older kernels have fewer fields.
-        let environ = number(50 - 23).unwrap_or(0);
+        let parent = u32::try_from(number(fields.nth(4 - 3)?)?).ok()?;
+        let started = number(fields.nth(22 - 5)?)?;
+        // Number 50 of 52.
+        let environ = rest.rsplit(|&byte| byte == b' ').nth(52 - 50);
+        let environ = environ.and_then(number).unwrap_or(0);
         Some(Stat {
             parent,
             mark: Mark {
@@ -200,7 +199,30 @@ impl EnvNames {
 #[derive(Debug)]
 pub struct Callers {
     names: EnvNames,
-    remembered: Mutex<HashMap<u32, Arc<Process>>>,
+    remembered: Mutex<Remembered>,
+}
+
+/// The processes that are known, by thread.
+#[derive(Debug, Default)]
+struct Remembered {
+    by_thread: HashMap<u32, Arc<Process>>,
+    /// How many were left when those that had ended were forgotten.
+    left: usize,
+}
+
+impl Remembered {
+    fn add(&mut self, tid: u32, process: Arc<Process>) {
+        if self.by_thread.len() >= SWEPT.max(2 * self.left) {
+            self.by_thread
+                .retain(|_, process| process.mark_now().is_some());
+            self.left = self.by_thread.len();
+        }
+        if self.left >= REMEMBERED {
+            self.by_thread.clear();
+            self.left = 0;
+        }
+        self.by_thread.insert(tid, process);
+    }
 }
 
 impl Callers {
@@ -224,7 +246,7 @@ impl Callers {
     }
 
     fn process(&self, tid: u32, uid: u32, gid: u32, opener: Option<&Process>) -> Arc<Process> {
-        let before = self.remembered.lock().get(&tid).cloned();
+        let before = self.remembered.lock().by_thread.get(&tid).cloned();
         let now = before.as_ref().and_then(|process| process.mark_now());
         let mut claims = None;
         let known = before.as_ref().zip(now.as_ref());
@@ -243,11 +265,7 @@ impl Callers {
             }
         }
         let process = Arc::new(self.find_out(tid, uid, gid, claims, opener));
-        let mut remembered = self.remembered.lock();
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(tid, process.clone());
+        self.remembered.lock().add(tid, process.clone());
         process
     }
 
@@ -260,7 +278,8 @@ impl Callers {
         opener: Option<&Process>,
     ) -> Process {
         let mut stat = (tid != 0)
-            .then(|| File::open(format!("/proc/{tid}/stat")).ok())
+            // Under `task` the kernel does not add up the times of all threads.
+            .then(|| File::open(format!("/proc/{tid}/task/{tid}/stat")).ok())
             .flatten();
         let mark = stat
             .as_mut()
@@ -385,6 +404,21 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &callers.process(tid, 1000, 0, None)));
         let comm = std::fs::read("/proc/self/comm").unwrap();
         assert_eq!(first.identity.comm, comm.trim_ascii_end());
+    }
+
+    #[test]
+    fn processes_that_have_ended_are_forgotten() {
+        let callers = Callers::new(EnvNames::default());
+        let own = std::process::id();
+        callers.process(own, 0, 0, None);
+        for _ in 0..100 {
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            callers.process(child.id(), 0, 0, None);
+            child.wait().unwrap();
+        }
+        let remembered = callers.remembered.lock();
+        assert!(remembered.by_thread.len() <= SWEPT);
+        assert!(remembered.by_thread.contains_key(&own));
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Sets the size, which modifies a file if it is another one.
+    /// Sets the size, which modifies a file even if that is the size that it has, like its times.
     pub(crate) fn truncate(
         &self,
         request: &Request,
@@ -96,11 +96,8 @@ impl Overlay {
         open: Option<&OpenFile>,
         size: u64,
     ) -> Result<()> {
-        let is_other = inode.stat()?.stx_size != size;
         if let Some(open) = open.filter(|open| open.writable) {
-            if is_other {
-                self.modifying(request, open);
-            }
+            self.modifying(request, open);
             let _acting = self.acting(request)?;
             return ftruncate(&open.fd, size);
         }
@@ -109,7 +106,7 @@ impl Overlay {
             let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
             openat(&self.proc_fds, inode.proc_name(), flags, Mode::empty())?
         };
-        if is_other && self.stamper.enabled {
+        if self.stamper.enabled {
             let subject = Subject {
                 inode,
                 file: OfFile::open(&fd),

@@ -10,7 +10,7 @@ use std::{
 use fuser::{BackingId, FileHandle, FileType, FopenFlags, INodeNo, OpenFlags, Request};
 use parking_lot::Mutex;
 use rustix::{
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, Statx, openat},
     io::{Errno, Result},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     handles::OpenFile,
     inodes::{Inode, check_name, stat},
     passthrough,
-    stamp::{HandleState, Subject},
+    stamp::Subject,
 };
 
 /// What a request for opening adds to the flags when a program is to be executed: `__FMODE_EXEC` in
@@ -56,7 +56,8 @@ impl Overlay {
                 .retrying(|| openat(&self.proc_fds, inode.proc_name(), plain, Mode::empty()))?,
             result => result?,
         };
-        self.opened(request, inode, fd, plain, false, register)
+        let open = self.opened(request, inode, fd, plain, false);
+        self.hand_over(open, None, register)
     }
 
     fn open_as(&self, request: &Request, inode: &Inode, flags: OFlags) -> Result<OwnedFd> {
@@ -95,23 +96,37 @@ impl Overlay {
             }
         };
         let (inode, stat) = self.inode_of(&fd)?;
-        if created {
-            inode.state.lock().fresh = true;
+        let open = self.opened(request, inode.clone(), fd, plain, created);
+        let finished = self.finish_creation(request, open, stat, &wanted, created, register);
+        if finished.is_err() {
+            self.inodes.forget(inode.number, 1);
         }
-        let opened = self.opened(request, inode.clone(), fd, plain, created, register)?;
+        let (stat, opened) = finished?;
+        Ok(((inode, stat), opened))
+    }
+
+    /// A file that was opened by name has its record, if it was created, and is empty if it was to
+    /// be truncated.
+    fn finish_creation(
+        &self,
+        request: &Request,
+        open: OpenFile,
+        mut stat: Statx,
+        wanted: &OFlags,
+        created: bool,
+        register: Register<'_>,
+    ) -> Result<(Statx, Opened)> {
+        let creator = open.opener.as_ref().filter(|_| created);
+        if creator.is_some_and(|who| self.stamper.created(&subject(&open), &who.identity)) {
+            stat = open.stat()?;
+        }
         if !created && wanted.contains(OFlags::TRUNC) {
             // The kernel took it for a new file, and leaves this to us.
-            let truncated = self
-                .files
-                .get(opened.handle)
-                .and_then(|open| self.truncate(request, &inode, Some(&open), 0));
-            if let Err(error) = truncated {
-                self.release(opened.handle);
-                self.inodes.forget(inode.number, 1);
-                return Err(error);
-            }
+            self.truncate(request, &open.inode, Some(&open), 0)?;
+            stat = open.stat()?;
         }
-        Ok(((inode, stat), opened))
+        let opened = self.hand_over(open, Some(&stat), register)?;
+        Ok((stat, opened))
     }
 
     /// The inode of a file that was just opened by name, which may be another file's by now.
@@ -132,40 +147,48 @@ impl Overlay {
         fd: OwnedFd,
         flags: OFlags,
         created: bool,
-        register: Register<'_>,
-    ) -> Result<Opened> {
+    ) -> OpenFile {
         let writable = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
         let recorded = self.stamper.enabled && (writable || created);
-        let opener = recorded.then(|| self.callers.of(request));
-        let backing = (self.passthrough && inode.kind == FileType::RegularFile)
-            .then(|| passthrough::backing(&inode, || register(&inode)))
+        OpenFile {
+            fd,
+            inode,
+            writable,
+            backing: None,
+            opener: recorded.then(|| self.callers.of(request)),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Gives the kernel an open file, which looks like this, and lets it read and write that by
+    /// itself if it can.
+    fn hand_over(
+        &self,
+        mut open: OpenFile,
+        stat: Option<&Statx>,
+        register: Register<'_>,
+    ) -> Result<Opened> {
+        open.backing = (self.passthrough && open.inode.kind == FileType::RegularFile)
+            .then(|| passthrough::backing(&open.inode, || register(&open.inode)))
             .flatten();
-        if backing.is_some() {
+        if open.backing.is_some() {
             self.status.opened_passthrough.add();
-            if recorded {
-                self.stamper.opened(&inode, &stat(&fd)?);
+            if open.opener.is_some() {
+                let stat = stat.map_or_else(|| open.stat(), |stat| Ok(*stat))?;
+                self.stamper.opened(&open.inode, &stat);
             }
         } else {
             self.status.opened_cached.add();
         }
-        let mut fopen = FopenFlags::empty();
-        if !writable {
-            fopen |= FopenFlags::FOPEN_NOFLUSH;
+        let mut flags = FopenFlags::empty();
+        if !open.writable {
+            flags |= FopenFlags::FOPEN_NOFLUSH;
         }
-        let handle = self.files.add(OpenFile {
-            fd,
-            inode,
-            writable,
-            backing: backing.clone(),
-            state: Mutex::new(HandleState::new(
-                opener.as_ref().map(|opener| opener.identity.clone()),
-                created,
-            )),
-            opener,
-        });
+        let backing = open.backing.clone();
+        let handle = self.files.add(open);
         Ok(Opened {
             handle,
-            flags: fopen,
+            flags,
             backing,
         })
     }
@@ -175,30 +198,33 @@ impl Overlay {
         let Some(open) = self.files.remove(handle) else {
             return;
         };
-        if let Some(opener) = &open.opener {
-            // It may have been written to through a mapping that outlived its descriptor.
-            if let Ok(stat) = stat(&open.fd) {
+        let Some(opener) = &open.opener else {
+            return;
+        };
+        match open.stat() {
+            Ok(stat) => {
+                // It may have been written to through a mapping that outlived its descriptor.
                 let subject = subject(&open);
                 let who = open.state.lock().writer();
                 let who = who.unwrap_or_else(|| opener.identity.clone());
                 if self.stamper.look(&subject, &stat, || who) {
                     self.changed_behind(&open.inode);
                 }
+                if let Err(error) = self.settle(&open, Some(stat)) {
+                    log::debug!("a file that is closed: {error}");
+                }
             }
-            if let Err(error) = self.settle(&open, true) {
-                log::debug!("a file that is closed: {error}");
-            }
-            if open.backing.is_some() {
-                self.stamper.closed(&open.inode);
-            }
+            Err(error) => log::debug!("a file that is closed: {error}"),
+        }
+        if open.backing.is_some() {
+            self.stamper.closed(&open.inode);
         }
     }
 
-    pub(super) fn settle(&self, open: &OpenFile, last: bool) -> Result<()> {
-        if self
-            .stamper
-            .settle(&subject(open), || stat(&open.fd), last)?
-        {
+    /// What an open file owes, which looks like this if that is known.
+    pub(super) fn settle(&self, open: &OpenFile, seen: Option<Statx>) -> Result<()> {
+        let stat = || seen.map_or_else(|| open.stat(), Ok);
+        if self.stamper.settle(&subject(open), stat)? {
             self.changed_behind(&open.inode);
         }
         Ok(())
@@ -212,15 +238,16 @@ impl Overlay {
         }
     }
 
-    /// Finds out whether the kernel has modified a file by itself, and then records who asks.
+    /// Finds out whether the kernel has modified a file by itself, and then records who asks. Returns
+    /// how it looks, if that was to be found out.
     pub(crate) fn look(
         &self,
         request: &Request,
         inode: &Inode,
         open: Option<&OpenFile>,
-    ) -> Result<()> {
+    ) -> Result<Option<Statx>> {
         if !self.stamper.is_watched(inode) {
-            return Ok(());
+            return Ok(None);
         }
         let now = inode.stat()?;
         let opener = open.and_then(|open| open.opener.as_deref());
@@ -240,7 +267,7 @@ impl Overlay {
         if stamped {
             self.changed_behind(inode);
         }
-        Ok(())
+        Ok(Some(now))
     }
 }
 

@@ -96,8 +96,8 @@ impl Overlay {
     pub(crate) fn flush(&self, request: &Request, handle: FileHandle) -> Result<()> {
         let open = self.files.get(handle)?;
         if open.writable {
-            self.look(request, &open.inode, Some(&open))?;
-            self.settle(&open, false)?;
+            let seen = self.look(request, &open.inode, Some(&open))?;
+            self.settle(&open, seen)?;
         }
         // Some file systems report what went wrong with earlier writes only now.
         dup(&open.fd).map(drop)

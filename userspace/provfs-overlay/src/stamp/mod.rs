@@ -7,6 +7,7 @@
 pub mod policy;
 pub mod record;
 pub mod sidecar;
+mod state;
 pub mod store;
 
 use std::sync::Arc;
@@ -19,118 +20,14 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-pub use self::{policy::Policy, record::Composer, store::Store};
+use self::state::Seen;
+pub use self::{
+    policy::Policy,
+    record::Composer,
+    state::{HandleState, InodeState},
+    store::Store,
+};
 use crate::{attributes::OfFile, caller::Identity, inodes::Inode, status::Status};
-
-/// How far the clock of a file system may lag behind, in nanoseconds: a tick at 100 Hz. Linux 6.13
-/// made times exact where somebody looks at them.
-const COARSE: i64 = 10_000_000;
-
-/// What is known about the record of an inode.
-#[derive(Debug, Default)]
-pub struct InodeState {
-    /// It was created here, so there is no record on it yet.
-    pub fresh: bool,
-    /// Sessions of a file that this one has replaced, for the record that it does not have yet.
-    pub inherited: Vec<u8>,
-    last: Option<LastRecord>,
-    /// How often it is open for the kernel to write to by itself.
-    open: u32,
-    seen: Option<Seen>,
-}
-
-impl InodeState {
-    /// Somebody else has changed the record.
-    pub fn overwritten(&mut self) {
-        self.fresh = false;
-        if let Some(last) = &mut self.last {
-            last.overwritten = true;
-        }
-    }
-
-    fn last(&self, who: &Identity, now: i64) -> Last {
-        match &self.last {
-            None => Last::Unknown,
-            Some(last) => {
-                let same = *last.identity == *who;
-                if last.overwritten {
-                    Last::Overwritten { same }
-                } else {
-                    let age = now.saturating_sub(last.time);
-                    Last::By { same, age }
-                }
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct LastRecord {
-    identity: Arc<Identity>,
-    time: i64,
-    overwritten: bool,
-}
-
-/// How a file looked when it was last known to be unmodified.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Seen {
-    size: u64,
-    modified: (i64, u32),
-    /// It had been modified so shortly before that another modification may not show.
-    blurred: bool,
-}
-
-impl Seen {
-    fn new(stat: &Statx, exact: bool) -> Self {
-        let modified = (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
-        Seen {
-            size: stat.stx_size,
-            modified,
-            blurred: !exact && (0..COARSE).contains(&(now() - nanos(modified))),
-        }
-    }
-
-    fn is_modified(&self, stat: &Statx) -> bool {
-        let modified = (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec);
-        self.blurred || self.size != stat.stx_size || self.modified != modified
-    }
-}
-
-/// What is known about an open file.
-#[derive(Debug)]
-pub struct HandleState {
-    /// Who opened it.
-    opener: Option<Arc<Identity>>,
-    /// The last one who wrote through it.
-    writer: Option<Arc<Identity>>,
-    /// Opening it created the file, and nobody has written through it since.
-    only_created: bool,
-    settled: Settled,
-}
-
-impl HandleState {
-    /// A file that was just opened, by somebody if it is for writing.
-    pub fn new(opener: Option<Arc<Identity>>, created: bool) -> Self {
-        HandleState {
-            opener,
-            writer: None,
-            only_created: created,
-            settled: Settled::Nothing,
-        }
-    }
-
-    /// The last one who wrote through it.
-    pub fn writer(&self) -> Option<Arc<Identity>> {
-        self.writer.clone()
-    }
-
-    fn settled(&self, who: &Identity) -> Settled {
-        match &self.writer {
-            Some(writer) if **writer == *who => self.settled,
-            _ => Settled::Nothing,
-        }
-    }
-}
 
 /// A file that is modified.
 #[derive(Debug)]
@@ -143,9 +40,15 @@ pub struct Subject<'a> {
     pub handle: Option<&'a Mutex<HandleState>>,
 }
 
-enum Outcome {
-    Stamped,
-    Passed,
+/// How a modification was noticed.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A file was created by opening it.
+    Creation,
+    /// Somebody asks to modify it.
+    Write,
+    /// The kernel has let somebody modify it, who is not certain to have done so through this file.
+    Found,
 }
 
 /// Makes records.
@@ -168,9 +71,15 @@ pub struct Stamper {
 }
 
 impl Stamper {
+    /// A file was created, by opening it if there is an open file. Its record is of who did that
+    /// until somebody else writes to it. Returns whether a record was made.
+    pub fn created(&self, subject: &Subject<'_>, who: &Arc<Identity>) -> bool {
+        self.modified(subject, who, Kind::Creation)
+    }
+
     /// A file is about to be modified. Returns whether a record was made.
     pub fn modifying(&self, subject: &Subject<'_>, who: &Arc<Identity>) -> bool {
-        self.modified(subject, who, true)
+        self.modified(subject, who, Kind::Write)
     }
 
     /// Finds out whether a file was modified behind the back of this process, by the kernel itself.
@@ -185,7 +94,7 @@ impl Stamper {
             let state = subject.inode.state.lock();
             state.seen.is_some_and(|seen| seen.is_modified(stat))
         };
-        modified && self.modified(subject, &who(), false)
+        modified && self.modified(subject, &who(), Kind::Found)
     }
 
     /// A file is opened for the kernel to write to by itself: only what changes from here on is a
@@ -220,20 +129,46 @@ impl Stamper {
         }
     }
 
-    fn modified(&self, subject: &Subject<'_>, who: &Arc<Identity>, by_handle: bool) -> bool {
+    fn modified(&self, subject: &Subject<'_>, who: &Arc<Identity>, kind: Kind) -> bool {
         if !self.enabled {
             return false;
         }
         let mut handle = subject.handle.map(Mutex::lock);
         let mut state = subject.inode.state.lock();
         let now = now();
-        let settled = match &handle {
-            Some(handle) if by_handle => handle.settled(who),
-            _ => Settled::Nothing,
-        };
+        let settled = handle
+            .as_ref()
+            .map_or(Settled::Nothing, |handle| handle.settled(who));
+        let last = state.last(who, now);
+        match kind {
+            // Somebody else was quicker to write to it.
+            Kind::Creation if state.last.is_some() => return false,
+            Kind::Creation => state.fresh = true,
+            _ => {
+                let created_here = handle.as_mut().is_some_and(|handle| handle.goes_on(who));
+                let named = match last {
+                    Last::By { same: true, age } if state.is_of_creator() => {
+                        created_here || (0..self.granularity).contains(&age)
+                    }
+                    Last::Unknown => created_here,
+                    _ => false,
+                };
+                if named {
+                    // Who has created the file writes to it: both are one modification.
+                    state.confirm();
+                    if let Some(handle) = handle.as_mut().filter(|_| !created_here) {
+                        handle.settle(who, Settled::Recorded);
+                    }
+                    return false;
+                }
+            }
+        }
         let due = on_write(&Write {
-            settled,
-            last: state.last(who, now),
+            settled: match kind {
+                Kind::Found => Settled::Nothing,
+                _ => settled,
+            },
+            last,
             granularity: self.granularity,
         });
         if due == OnWrite::Known {
@@ -245,63 +180,59 @@ impl Stamper {
             OnWrite::Stamp => self.stamp(subject, &mut state, who, now),
             _ => {
                 self.status.unchanged.add();
-                Outcome::Stamped
+                Settled::Recorded
             }
         };
         if let Some(handle) = &mut handle {
-            handle.writer = Some(who.clone());
-            handle.only_created = false;
-            handle.settled = match outcome {
-                Outcome::Stamped => Settled::Recorded,
-                Outcome::Passed => Settled::PassedOver,
-            };
+            handle.settle(who, outcome);
+            handle.only_created = kind == Kind::Creation;
         }
-        due == OnWrite::Stamp && matches!(outcome, Outcome::Stamped)
+        let made = due == OnWrite::Stamp && outcome == Settled::Recorded;
+        if let Some(last) = state.last.as_mut().filter(|_| made) {
+            last.of_creator = kind == Kind::Creation;
+        }
+        made
     }
 
-    /// What an open file still owes when one of its descriptors, or the last of them, is closed.
-    /// Returns whether a record was made.
+    /// What an open file still owes when one of its descriptors is closed. Returns whether a record
+    /// was made.
     pub fn settle(
         &self,
         subject: &Subject<'_>,
         stat: impl FnOnce() -> Result<Statx>,
-        last: bool,
     ) -> Result<bool> {
         let Some(handle) = subject.handle.filter(|_| self.enabled) else {
             return Ok(false);
         };
         let mut handle = handle.lock();
-        let may_owe = last && handle.only_created || handle.settled == Settled::Recorded;
-        let Some(who) = handle.writer().or_else(|| handle.opener.clone()) else {
+        let Some(who) = handle
+            .writer()
+            .filter(|_| handle.settled == Settled::Recorded)
+        else {
             return Ok(false);
         };
-        if !may_owe {
-            return Ok(false);
-        }
         let stat = stat()?;
         let mut state = subject.inode.state.lock();
         let now = now();
         let mtime = nanos((stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec));
         let due = on_release(&Release {
-            only_created: handle.only_created,
+            only_created: false,
             is_linked: stat.stx_nlink > 0,
             owed: None,
-            settled: handle.settled(&who),
+            settled: handle.settled,
             last: state.last(&who, now),
             mapped: None,
             mtime_age: now.saturating_sub(mtime),
             granularity: self.granularity,
         });
         let time = match due {
-            OnRelease::Created if last => now,
             OnRelease::Refresh => mtime,
             OnRelease::Restore => now,
             _ => return Ok(false),
         };
         self.status.modifications.add();
-        handle.only_created = false;
-        let outcome = self.stamp(subject, &mut state, &who, time);
-        Ok(matches!(outcome, Outcome::Stamped))
+        handle.settled = self.stamp(subject, &mut state, &who, time);
+        Ok(handle.settled == Settled::Recorded)
     }
 
     fn stamp(
@@ -310,39 +241,38 @@ impl Stamper {
         state: &mut InodeState,
         who: &Arc<Identity>,
         time: i64,
-    ) -> Outcome {
-        if let Some(kind) = self.policy.skips(subject.inode, who) {
-            if let Some(counter) = self.status.skipped.get(kind.index()) {
-                counter.add();
-            }
-            return Outcome::Passed;
-        }
+    ) -> Settled {
         let attributes = self.store.of(subject.inode, &subject.file);
+        let skipped = self.policy.skips(subject.inode, who);
+        if let Some(counter) = skipped.and_then(|kind| self.status.skipped.get(kind.index())) {
+            counter.add();
+        }
         let written = attributes.and_then(|attributes| {
             let attributes = attributes.as_ref();
-            let mut old = if state.fresh {
-                record::Old::default()
-            } else {
-                record::Old::read(attributes)?
+            let old = match state.of_creator(self.composer.format) {
+                Some(old) if skipped.is_some() => {
+                    // What somebody made of it who is not recorded has not been made by its creator.
+                    state.last = None;
+                    return old.remove(attributes);
+                }
+                _ if skipped.is_some() => return Ok(()),
+                Some(old) => old,
+                None if state.fresh => record::Old::default(),
+                None => record::Old::read(attributes)?,
             };
-            old.inherit(&state.inherited);
+            let old = old.with_history(&state.inherited);
             self.composer.write(attributes, who, time, &old)
         });
         match written {
+            _ if skipped.is_some() => Settled::PassedOver,
             Ok(()) => {
-                state.fresh = false;
-                state.inherited.clear();
-                state.last = Some(LastRecord {
-                    identity: who.clone(),
-                    time,
-                    overwritten: false,
-                });
+                state.recorded(who, time);
                 self.status.stamped.add();
-                Outcome::Stamped
+                Settled::Recorded
             }
             Err(error) => {
                 self.count(subject.inode, error);
-                Outcome::Passed
+                Settled::PassedOver
             }
         }
     }
@@ -382,9 +312,9 @@ impl Stamper {
             Ok(inherited)
         });
         match inherited {
-            Ok(true) => {}
-            // There is no record yet. Its first one will take them over.
-            Ok(false) => state.inherited = old.entries(),
+            Ok(true) if !state.is_of_creator() => {}
+            // The record of who writes to it will take them over.
+            Ok(_) => state.inherited = old.entries(),
             Err(error) => self.status.count_failed(error),
         }
     }

@@ -1,12 +1,21 @@
 //! What is not recorded: skip rules, asked about the place that a file has below the mount point.
 
-use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use provfs::pure::skip::{self, Facts, Rule, RuleKind, Rules, SkipError};
-use rustix::fs::readlink;
+use rustix::fs::readlinkat;
 
 use crate::{caller::Identity, inodes::Inode};
+
+/// Most paths fit into this much, and are read at once then.
+const PATH_ROOM: usize = 512;
 
 /// The rules about names among the defaults of the security module. Those about paths and file
 /// systems speak of a whole system; whoever mounts this names one folder.
@@ -23,14 +32,20 @@ pub fn default_rules() -> Vec<u8> {
 #[derive(Debug)]
 pub struct Places {
     root: Arc<Inode>,
+    /// The path of the root when it was last looked at.
+    root_path: Mutex<Option<Arc<[u8]>>>,
+    /// `/proc/self/fd`.
+    proc_fds: Arc<OwnedFd>,
     mount: PathBuf,
     types: Mutex<HashMap<u64, Arc<[u8]>>>,
 }
 
 impl Places {
     /// Places below a mount point that shows the source.
-    pub fn new(root: Arc<Inode>, mount: PathBuf) -> Self {
+    pub fn new(root: Arc<Inode>, mount: PathBuf, proc_fds: Arc<OwnedFd>) -> Self {
         Places {
+            root_path: Mutex::default(),
+            proc_fds,
             root,
             mount,
             types: Mutex::default(),
@@ -40,15 +55,26 @@ impl Places {
     /// The path below the source, without a `/` before it. `None` if it has none any more, or was
     /// moved out of the source.
     pub fn relative(&self, inode: &Inode) -> Option<Vec<u8>> {
-        let root = path(&self.root)?;
-        let path = path(inode)?;
-        match path.strip_prefix(root.as_slice())? {
-            [] => Some(Vec::new()),
-            [b'/', rest @ ..] => Some(rest.to_vec()),
-            // The source is the root directory.
-            rest if root == b"/" => Some(rest.to_vec()),
-            _ => None,
+        let path = self.path(inode)?;
+        let known = self.root_path.lock().clone();
+        let rest = known.and_then(|root| below(&path, &root));
+        rest.or_else(|| {
+            // The root has been renamed, or was not looked at before.
+            let root: Arc<[u8]> = self.path(&self.root)?.into();
+            *self.root_path.lock() = Some(root.clone());
+            below(&path, &root)
+        })
+    }
+
+    /// The path of an inode in this process's view.
+    fn path(&self, inode: &Inode) -> Option<Vec<u8>> {
+        let room = Vec::with_capacity(PATH_ROOM);
+        let path = readlinkat(&self.proc_fds, inode.proc_name(), room).ok()?;
+        let path = path.into_bytes();
+        if path.ends_with(b" (deleted)") && inode.stat().is_ok_and(|stat| stat.stx_nlink == 0) {
+            return None;
         }
+        Some(path)
     }
 
     /// The whole path below the mount point that another one is.
@@ -67,14 +93,15 @@ impl Places {
     }
 }
 
-/// The path of an inode in this process's view.
-fn path(inode: &Inode) -> Option<Vec<u8>> {
-    let path = readlink(format!("/proc/self/fd/{}", inode.proc_name()), Vec::new()).ok()?;
-    let path = path.into_bytes();
-    if path.ends_with(b" (deleted)") && inode.stat().is_ok_and(|stat| stat.stx_nlink == 0) {
-        return None;
+/// What of a path is below a root.
+fn below(path: &[u8], root: &[u8]) -> Option<Vec<u8>> {
+    match path.strip_prefix(root)? {
+        [] => Some(Vec::new()),
+        [b'/', rest @ ..] => Some(rest.to_vec()),
+        // The source is the root directory.
+        rest if root == b"/" => Some(rest.to_vec()),
+        _ => None,
     }
-    Some(path)
 }
 
 /// The type of the file system on a device.

@@ -68,6 +68,37 @@ impl Old {
         Ok(old)
     }
 
+    /// The record that was made of somebody for a file without one, to which sessions were added. It
+    /// is not to be part of a history.
+    pub fn stored(who: &Identity, format: Format, added: &[u8]) -> Self {
+        let has = |key: &Key| match key {
+            Key::Turn => who.turn.is_some(),
+            Key::Intent => who.intent.is_some(),
+            Key::History => !added.is_empty(),
+            _ => true,
+        };
+        let packed = format == Format::Packed;
+        Old {
+            keys: Key::ALL
+                .into_iter()
+                .filter(|key| !packed && has(key))
+                .collect(),
+            packed,
+            ..Old::default()
+        }
+    }
+
+    /// Removes it.
+    pub fn remove(&self, attributes: &dyn Attributes) -> Result<()> {
+        for key in &self.keys {
+            attributes.remove(key.name())?;
+        }
+        if self.packed {
+            attributes.remove(PACKED)?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, record: &Record<'_>) {
         let copy = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
         self.session = record.session.map(stored);
@@ -91,14 +122,15 @@ impl Old {
         out.as_bytes().to_vec()
     }
 
-    /// Adds sessions from before.
-    pub fn inherit(&mut self, entries: &[u8]) {
+    /// The same with sessions from before.
+    pub fn with_history(mut self, entries: &[u8]) -> Self {
         if !entries.is_empty() {
             if !self.history.is_empty() {
                 self.history.push(b',');
             }
             self.history.extend_from_slice(entries);
         }
+        self
     }
 }
 
@@ -164,12 +196,12 @@ impl Composer {
     /// Adds the sessions of a file that was replaced to the history of a record. Returns whether
     /// there is a record.
     pub fn inherit(&self, attributes: &dyn Attributes, replaced: &Old) -> Result<bool> {
-        let mut old = Old::read(attributes)?;
+        let old = Old::read(attributes)?;
         let Some(session) = old.session.clone() else {
             return Ok(false);
         };
         let before = old.history.clone();
-        old.inherit(&replaced.entries());
+        let old = old.with_history(&replaced.entries());
         let history = self.merge(&session, None, &old.history);
         if history.as_deref().unwrap_or_default() == before {
             return Ok(true);
@@ -243,12 +275,13 @@ struct New<'a> {
 fn put_keys(attributes: &dyn Attributes, new: &New<'_>, old: &Old) -> Result<()> {
     let mut ts = [0; RFC3339_LEN];
     let record = [
-        (Key::Session, Some(new.session)),
         (Key::Tool, new.tool),
         (Key::Turn, new.turn),
         (Key::Intent, new.intent),
         (Key::Ts, Some(format_rfc3339(new.ts, &mut ts))),
         (Key::History, new.history.as_deref()),
+        // The longest one: ext4 gives it a block of its own, in which it then need not look for the others.
+        (Key::Session, Some(new.session)),
     ];
     for (index, (key, value)) in record.iter().enumerate() {
         let done = match value {
@@ -388,7 +421,7 @@ mod tests {
         let old = Old::read(&file).unwrap();
         let error = KEYS.write(&file, &who("s2", Some("5")), TIME, &old);
         assert_eq!(error, Err(Errno::NOSPC));
-        assert_eq!(file.text(), ".session=s2\n.tool=Edit\n");
+        assert_eq!(file.text(), ".tool=Edit\n");
     }
 
     #[test]

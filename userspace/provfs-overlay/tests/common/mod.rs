@@ -138,6 +138,13 @@ impl Mounted {
         line.unwrap().parse().unwrap()
     }
 
+    /// Whether the kernel reads and writes files by itself here.
+    pub(crate) fn passes_through(&self) -> bool {
+        fs::write(self.mnt.join(".probe"), "x").unwrap();
+        fs::remove_file(self.mnt.join(".probe")).unwrap();
+        self.count("opened.passthrough") > 0
+    }
+
     /// The record of a file as `session tool history`, which has to be the same through the mount
     /// and behind it.
     pub(crate) fn record(&self, name: &str) -> String {
