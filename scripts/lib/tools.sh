@@ -122,8 +122,8 @@ cargo_release() { (cd "$PROVFS_ROOT/userspace" && cargo_release_here); }
 cargo_release_here() {
     local target=x86_64-unknown-linux-gnu
     run_cargo build --release --workspace --exclude provfs-guest-tests --bins --locked &&
-        RUSTFLAGS="-C target-feature=+crt-static" run_cargo build --release --target $target -p provfs-guest-tests --locked &&
-        install -C "$CARGO_TARGET_DIR/$target/release/provfs-guest-tests" "$CARGO_TARGET_DIR/release/"
+        RUSTFLAGS="-C target-feature=+crt-static" run_cargo build --profile guest --target $target -p provfs-guest-tests --locked &&
+        install -C "$CARGO_TARGET_DIR/$target/guest/provfs-guest-tests" "$CARGO_TARGET_DIR/release/"
 }
 
 crates_built() { echo "$(grep -c '^ *Compiling' "$1") crates"; }

@@ -415,7 +415,7 @@ fn unmount(place: &Place) -> Outcome {
         _ => Some(Image::new(place, 64, &["mkfs.ext4", "-q", "-F"])?),
     };
     let files = place.rounds_of(200, 1000);
-    for round in 0..place.rounds_of(50, 1000) {
+    for round in 0..place.rounds_of(15, 1000) {
         let mounted = match &image {
             None => Mounted::new(place, "tmpfs", "size=64m")?,
             Some(image) => image.mount(place, "")?,
