@@ -47,8 +47,8 @@ fn write_for_ever(directories: &[PathBuf]) -> Outcome {
     for directory in directories {
         let _ = fs::remove_dir_all(directory);
         fs::create_dir(directory)?;
-        for number in 0..WRITERS.len() {
-            crowd.push((directory, number, Actor::start(&WRITERS[number])?));
+        for (number, who) in WRITERS.iter().enumerate() {
+            crowd.push((directory, number, Actor::start(who)?));
         }
     }
     // Who never waits for the disk, two on one file.
