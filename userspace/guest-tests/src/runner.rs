@@ -57,11 +57,17 @@ const BOTH_FORMATS: &[&str] = &["write", "create", "ways", "history"];
 /// What is about the locks of each file system.
 const ALL_FILE_SYSTEMS: &[&str] = &["locks", "races", "faults"];
 
+/// What is about programs rather than the kernel, and says nothing more on one that looks for mistakes.
+const PROGRAMS_ONLY: &[&str] = &["tools"];
+
 fn cases(level: Level) -> Vec<Case> {
     let quick = level == Level::Quick;
     let mut cases = Vec::new();
     let mut turn = 0;
     for (topic, tests) in TESTS {
+        if quick && fixture::is_debug_kernel() && PROGRAMS_ONLY.contains(topic) {
+            continue;
+        }
         for test in *tests {
             match test.on {
                 On::Any => {
