@@ -36,13 +36,19 @@ pub(super) fn declare_in_thread(
 
 /// Declares something while there is another thread.
 pub(super) fn declare_beside_thread(message: &[u8]) -> Result {
-    thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         let (done, wait) = mpsc::channel::<()>();
         scope.spawn(move || wait.recv());
         let result = declare(message);
         drop(done);
         result
-    })
+    });
+    // Who has been joined may still be there for a moment.
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    while threads() > 1 {
+        thread::yield_now();
+    }
+    result
 }
 
 /// Runs a script of the shell with a variable, the way most programs do (posix_spawn(3)), and returns its status.
