@@ -104,6 +104,25 @@ run_cargo() {
     PATH=${cargo%/*}:$PATH "$cargo" "$@"
 }
 
+# get_crate NAME@VERSION: a program of crates.io that is used here, in $CACHE/tools/bin.
+get_crate() {
+    grep -q "^\"${1%@*} ${1#*@} " "$CACHE/tools/.crates.toml" 2>/dev/null || install_crate "$1"
+}
+
+# install_crate NAME[@VERSION]
+install_crate() {
+    local name=${1%@*}
+    local log=$LOGS/install-$name.log
+    step "build $name with cargo" "$log" crates_built \
+        run_cargo install "$1" --locked --root "$CACHE/tools" --target-dir "$CACHE/tools/target" ||
+        die "cargo could not build $name" "see $log; a proxy or mirror of crates may be needed"
+    rm -rf "$CACHE/tools/target"
+}
+
+# What exercises files, in guests and on the overlay.
+# shellcheck disable=SC2034 # used by those who source this
+FSX=fsx@0.3.2
+
 # What people run. Other programs of the workspace are for building and testing.
 # shellcheck disable=SC2034 # used by those who source this
 TOOLS=(provfs-show provfs-config provfs-run provfs-overlay)
