@@ -34,8 +34,10 @@ use crate::{
     policy,
     pure::{
         due::{
+            is_done,
             on_release,
             on_write,
+            Close,
             OnRelease,
             OnWrite,
             Release,
@@ -54,7 +56,6 @@ use crate::{
         self,
         Epoch,
         FileState,
-        InodeState,
         NOBODY, //
     },
     status::{
@@ -555,18 +556,28 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
         return;
     };
     let inode_state = state::of_inode(inode);
-    if is_done(file, inode_state, &writer) {
+    let settled = file_state.settled_ever(writer.id);
+    let mtime = file.inode().mtime_nanos();
+    if is_done(&Close {
+        needs_clock: file_state.is_only_created()
+            || file_state.owed_by().is_some()
+            || file_state.mapped_since().is_some(),
+        settled,
+        is_last: inode_state.is_last(writer.id),
+        modified_since: mtime.saturating_sub(inode_state.stamped()),
+        granularity: policy::granularity(),
+    }) {
         return;
     }
 
     let now = now();
     let owed_since = file_state.owed_by().map(|_| file_state.owed_since());
-    let mtime_age = now.saturating_sub(file.inode().mtime_nanos());
+    let mtime_age = now.saturating_sub(mtime);
     let due = on_release(&Release {
         only_created: file_state.is_only_created(),
         is_linked: inode.link_count() > 0,
         owed: owed_since.map(|since| now.saturating_sub(since)),
-        settled: file_state.settled_ever(writer.id),
+        settled,
         last: inode_state.last(writer.id, now),
         mapped: file_state
             .mapped_since()
@@ -599,26 +610,6 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
     };
     let outcome = last_attempt(cx, file, path, &stamp);
     account(file_state, &outcome, due == OnRelease::Pay);
-}
-
-/// Whether there is obviously nothing to do when a file is released, as [`on_release`] would find
-/// as well, but not without looking at the clock.
-fn is_done(file: &LocalFile, inode_state: &InodeState, writer: &Identity) -> bool {
-    let file_state = state::of_file(file);
-    if file_state.is_only_created()
-        || file_state.owed_by().is_some()
-        || file_state.mapped_since().is_some()
-    {
-        return false;
-    }
-    match file_state.settled_ever(writer.id) {
-        Settled::Recorded => {
-            let mtime = file.inode().mtime_nanos();
-            let written_since = mtime.saturating_sub(inode_state.stamped());
-            inode_state.is_last(writer.id) && written_since <= policy::granularity()
-        }
-        Settled::PassedOver | Settled::Nothing => true,
-    }
 }
 
 /// Makes a stamp that nobody will try again.

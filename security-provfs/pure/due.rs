@@ -119,6 +119,32 @@ pub enum OnRelease {
 /// from the last tick.
 const TICK: i64 = 20_000_000;
 
+/// What can be known about a file whose last reference is gone without looking at the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Close {
+    /// Nobody has written to the inode through the file that created it, a stamp is owed, or the
+    /// file was mapped: its time counts.
+    pub needs_clock: bool,
+    /// What was made of the last modification through this file.
+    pub settled: Settled,
+    /// The last record of the inode is that of the last writer through this file, and nobody has
+    /// changed it since.
+    pub is_last: bool,
+    /// How much later than that record the inode was modified, in nanoseconds.
+    pub modified_since: i64,
+    /// How much older than the last modification a record may be, in nanoseconds.
+    pub granularity: i64,
+}
+
+/// Whether [`on_release`] would find nothing to do, whatever the time is.
+pub fn is_done(facts: &Close) -> bool {
+    !facts.needs_clock
+        && match facts.settled {
+            Settled::Recorded => facts.is_last && facts.modified_since <= facts.granularity,
+            Settled::PassedOver | Settled::Nothing => true,
+        }
+}
+
 /// Decides about a release.
 pub fn on_release(facts: &Release) -> OnRelease {
     if let Some(owed_age) = facts.owed {
@@ -355,6 +381,70 @@ mod tests {
             granularity: SECOND,
         };
         assert_eq!(on_release(&facts), OnRelease::Nothing);
+    }
+
+    #[test]
+    fn without_the_clock() {
+        use Settled::*;
+
+        /// `(needs_clock, settled, is_last, modified_since, expected)`
+        type Row = (bool, Settled, bool, i64, bool);
+
+        static TABLE: [Row; 11] = [
+            (false, Recorded, true, 0, true),
+            (false, Recorded, true, -SECOND, true),
+            (false, Recorded, true, SECOND, true),
+            (false, Recorded, true, SECOND + 1, false),
+            (false, Recorded, false, 0, false),
+            (false, PassedOver, false, 9 * SECOND, true),
+            (false, PassedOver, true, 9 * SECOND, true),
+            (false, Nothing, false, 9 * SECOND, true),
+            (true, Recorded, true, 0, false),
+            (true, PassedOver, true, 0, false),
+            (true, Nothing, false, 0, false),
+        ];
+
+        for (needs_clock, settled, is_last, modified_since, expected) in &TABLE {
+            let facts = Close {
+                needs_clock: *needs_clock,
+                settled: *settled,
+                is_last: *is_last,
+                modified_since: *modified_since,
+                granularity: SECOND,
+            };
+            assert_eq!(is_done(&facts), *expected);
+        }
+    }
+
+    /// What is done without the clock is nothing with it, whatever the time is.
+    #[test]
+    fn without_the_clock_and_with_it() {
+        for settled in [Settled::Nothing, Settled::Recorded, Settled::PassedOver] {
+            for same in [false, true] {
+                for age in [0, SECOND, 5 * SECOND] {
+                    for mtime_age in [-1, 0, SECOND, 4 * SECOND, 9 * SECOND] {
+                        let with = Release {
+                            only_created: false,
+                            is_linked: true,
+                            owed: None,
+                            settled,
+                            last: Last::By { same, age },
+                            mapped: None,
+                            mtime_age,
+                            granularity: SECOND,
+                        };
+                        let without = Close {
+                            needs_clock: false,
+                            settled,
+                            is_last: same,
+                            modified_since: age - mtime_age,
+                            granularity: SECOND,
+                        };
+                        assert!(!is_done(&without) || on_release(&with) == OnRelease::Nothing);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
