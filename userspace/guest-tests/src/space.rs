@@ -56,8 +56,9 @@ fn failing(errno: &str) -> [(&str, i64); 3] {
     [("modifications", 1), ("failed", 1), (errno, 1)]
 }
 
-fn full_attributes(place: &Place) -> Outcome {
-    let mkfs = [
+/// Makes an ext4 where a record does not fit into the inode, and one block is all that is left for it.
+fn tight_ext4(feature: &str) -> [&str; 9] {
+    [
         "mkfs.ext4",
         "-q",
         "-F",
@@ -66,8 +67,12 @@ fn full_attributes(place: &Place) -> Outcome {
         "-I",
         "256",
         "-O",
-        "^ea_inode",
-    ];
+        feature,
+    ]
+}
+
+fn full_attributes(place: &Place) -> Outcome {
+    let mkfs = tight_ext4("^ea_inode");
     let mounted = Mounted::image(place, 16, &mkfs)?;
     let alice = Actor::start(&ALICE)?;
     for format in ["keys", "packed"] {
@@ -157,17 +162,7 @@ fn set_quota(mounted: &Mounted, user: u32, bytes: u64) -> Outcome {
 }
 
 fn quota(place: &Place) -> Outcome {
-    let mkfs = [
-        "mkfs.ext4",
-        "-q",
-        "-F",
-        "-b",
-        "4096",
-        "-I",
-        "256",
-        "-O",
-        "quota",
-    ];
+    let mkfs = tight_ext4("quota");
     // Without the option, quotas are counted and not enforced.
     let mounted = Image::new(place, 32, &mkfs)?.mount(place, "usrquota")?;
     let alice = Actor::start(&ALICE)?;
