@@ -77,21 +77,22 @@ impl KernelLog {
         }
     }
 
-    /// Fails if the kernel has caught a mistake.
-    pub(crate) fn check(self) -> Outcome {
+    /// Fails if the kernel has caught a mistake since then, or since the last call.
+    pub(crate) fn check(&self) -> Outcome {
         let lines = self.lines()?;
         // KUnit marks what it says, which may quote anything.
         let is_report =
-            |line: &&String| !line.contains('#') && REPORTS.iter().any(|text| line.contains(text));
-        match lines.iter().position(|line| is_report(&line)) {
+            |line: &String| !line.contains('#') && REPORTS.iter().any(|text| line.contains(text));
+        match lines.iter().position(is_report) {
             None => Ok(()),
-            Some(at) => Err(Stop::Failed(
-                lines[at..]
-                    .iter()
-                    .take(40)
-                    .map(|line| format!("{line}\n"))
-                    .collect(),
-            )),
+            Some(at) => {
+                let mut report = String::from("the kernel says:\n");
+                lines[at..].iter().take(40).for_each(|line| {
+                    report += line;
+                    report.push('\n');
+                });
+                Err(Stop::Failed(report))
+            }
         }
     }
 }
