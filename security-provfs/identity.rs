@@ -495,7 +495,7 @@ pub(crate) fn is_locked(cx: &Context<'_>) -> bool {
 }
 
 /// The identity that the current task has, whether it still describes it or not.
-fn current(cx: &Context<'_>) -> Option<Arc<Identity>> {
+pub(crate) fn current(cx: &Context<'_>) -> Option<Arc<Identity>> {
     let task = state::of_task(cx);
     let identity = task.identity.take();
     let copy = identity.clone();

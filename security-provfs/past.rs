@@ -10,14 +10,23 @@ use kernel::{
     error::code::EINVAL,
     fs::{
         xattr::Writable,
-        Dentry, //
+        Dentry,
+        Inode, //
     },
     prelude::*,
     sync::Arc, //
 };
 
 use crate::{
+    identity::{
+        self,
+        Identity, //
+    },
     policy,
+    pure::{
+        history::sessions,
+        record::Session, //
+    },
     state,
     status::{
         self,
@@ -38,13 +47,57 @@ pub(crate) struct Past {
     directory: u64,
     /// Hash of the name in it.
     name: u64,
-    /// The sessions of the file, newest first, as a history.
-    sessions: KVec<u8>,
+    sessions: Sessions,
+}
+
+/// The sessions that a record names.
+pub(crate) enum Sessions {
+    /// That of this identity, and no other.
+    Of(Arc<Identity>),
+    /// These, newest first, as a history.
+    Text(KVec<u8>),
+}
+
+impl Sessions {
+    /// Those that the record of a file names. [`None`] if it has none.
+    ///
+    /// It is read only if it is not known what it says. A record that somebody makes at the same
+    /// moment may or may not be taken into account.
+    fn of(cx: &Context<'_>, dentry: &Dentry, inode: &Inode) -> Result<Option<Self>> {
+        let inode_state = state::of_inode(inode);
+        let present = inode_state.present();
+        if present.names_one_session() {
+            if let Some(own) = identity::current(cx).filter(|own| inode_state.is_last(own.id)) {
+                return Ok(Some(Sessions::Of(own)));
+            }
+        }
+        Ok(xattrs::read_sessions(dentry, present)?.map(Sessions::Text))
+    }
+
+    /// Whether it is the session of this identity, and no other.
+    pub(crate) fn are_just_of(&self, identity: &Identity) -> bool {
+        matches!(self, Sessions::Of(own) if own.id == identity.id)
+    }
+
+    /// Whether the record of a file is known to name the same, and nothing else.
+    fn are_all_of(&self, inode: &Inode) -> bool {
+        let inode_state = state::of_inode(inode);
+        matches!(self, Sessions::Of(identity) if inode_state.is_last(identity.id))
+            && inode_state.present().names_one_session()
+    }
+
+    /// One after the other, newest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Session<'_>> {
+        match self {
+            Sessions::Of(identity) => sessions(Some(Session::parse(identity.session())), &[]),
+            Sessions::Text(history) => sessions(None, history),
+        }
+    }
 }
 
 impl Past {
-    /// The sessions, newest first, as a history.
-    pub(crate) fn sessions(&self) -> &[u8] {
+    /// The sessions of the file.
+    pub(crate) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
@@ -100,10 +153,13 @@ pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
 
 /// Remembers a file that is renamed out of the way.
 fn move_away(cx: &Context<'_>, old: &Dentry) -> Result {
-    let task = state::of_task(cx);
-    drop(task.past.take());
+    let slot = &state::of_task(cx).past;
+    if !slot.is_empty() {
+        drop(slot.take());
+    }
 
-    let Some(sessions) = xattrs::read_sessions(old)? else {
+    let inode = old.inode().ok_or(EINVAL)?;
+    let Some(sessions) = Sessions::of(cx, old, inode)? else {
         return Ok(());
     };
     let past = Past {
@@ -112,20 +168,24 @@ fn move_away(cx: &Context<'_>, old: &Dentry) -> Result {
         name: old.name_hash(),
         sessions,
     };
-    task.past.swap(Some(Arc::new(past, GFP_KERNEL)?));
+    slot.swap(Some(Arc::new(past, GFP_KERNEL)?));
     Ok(())
 }
 
 /// Hands the sessions of a file that is replaced over to the one that replaces it.
 fn replace(cx: &Context<'_>, old: &Dentry, new: &Dentry) -> Result {
     let inode = old.inode().ok_or(EINVAL)?;
+    let replaced = new.inode().ok_or(EINVAL)?;
     // Two names of one file: the rename does nothing.
-    if core::ptr::eq(inode, new.inode().ok_or(EINVAL)?) || inode.is_immutable_or_append_only() {
+    if core::ptr::eq(inode, replaced) || inode.is_immutable_or_append_only() {
         return Ok(());
     }
-    let Some(past) = xattrs::read_sessions(new)? else {
+    let Some(past) = Sessions::of(cx, new, replaced)? else {
         return Ok(());
     };
+    if past.are_all_of(inode) {
+        return Ok(());
+    }
 
     // The caller holds write access to the mount, and is about to take this lock itself. Only if
     // the file system is just being frozen is nothing inherited.
@@ -133,13 +193,20 @@ fn replace(cx: &Context<'_>, old: &Dentry, new: &Dentry) -> Result {
     let locked = inode.lock();
 
     let task = state::of_task(cx);
+    let inode_state = state::of_inode(inode);
+    let before = inode_state.present();
     task.set_stamping(true);
     let added = Writable::new(old, &locked, &unfrozen)
-        .and_then(|file| xattrs::add_sessions(&file, old, &past));
+        .and_then(|file| xattrs::add_sessions(&file, old, before, &past));
     task.set_stamping(false);
 
-    if added? {
-        state::of_inode(inode).set_present(Present::UNKNOWN);
+    // What a failure has left is not known.
+    let after = match added {
+        Ok(changed) => changed.unwrap_or(before),
+        Err(_) => Present::UNKNOWN,
+    };
+    inode_state.set_present(after);
+    if added?.is_some() {
         status::count(Counter::Inherited);
     }
     Ok(())

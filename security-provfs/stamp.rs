@@ -122,7 +122,10 @@ impl Stamp<'_> {
                 inode_state.present()
             },
             continues: inode_state.is_last(self.identity.id),
-            past: self.past,
+            past: self
+                .past
+                .map(Past::sessions)
+                .filter(|past| !past.are_just_of(self.identity)),
         };
 
         let task = state::of_task(cx);

@@ -34,7 +34,7 @@ use core::iter::once;
 
 use crate::{
     identity::Identity,
-    past::Past,
+    past::Sessions,
     policy,
     pure::{
         history::{
@@ -103,6 +103,9 @@ impl Present {
     /// The bits below are those of the keys.
     const PACKED: u32 = 1 << Key::ALL.len();
 
+    /// What is packed has a history in it.
+    const PACKED_HISTORY: u32 = Self::PACKED << 1;
+
     /// As it is kept in an inode.
     pub(crate) fn bits(self) -> u32 {
         self.0
@@ -119,6 +122,25 @@ impl Present {
 
     fn may_have(self, bit: u32) -> bool {
         self == Self::UNKNOWN || self.0 & bit != 0
+    }
+
+    fn may_have_keys(self) -> bool {
+        self.may_have(Self::PACKED - 1)
+    }
+
+    /// Whether there is a whole record, which names one session only.
+    pub(crate) fn names_one_session(self) -> bool {
+        let has_history = self.0 & (Self::bit(Key::History) | Self::PACKED_HISTORY) != 0;
+        !has_history && Format::ALL.into_iter().any(|format| self.is_just(format))
+    }
+
+    /// The same with a history.
+    fn with_history(self) -> Self {
+        match self {
+            Self::UNKNOWN => Self::UNKNOWN,
+            Present(bits) if bits & Self::PACKED != 0 => Present(bits | Self::PACKED_HISTORY),
+            Present(bits) => Present(bits | Self::bit(Key::History)),
+        }
     }
 
     /// Whether there is a whole record in this format, and nothing in the other one.
@@ -257,9 +279,12 @@ fn is_short(out: &Writer<'_>, room: Room) -> bool {
 
 /// Reads the sessions that a file names, newest first, as the text of a history. [`None`] if there
 /// is no record.
-pub(crate) fn read_sessions(dentry: &Dentry) -> Result<Option<KVec<u8>>> {
+pub(crate) fn read_sessions(dentry: &Dentry, present: Present) -> Result<Option<KVec<u8>>> {
+    if present == Present::NONE {
+        return Ok(None);
+    }
     with_scratch(|scratch, room| {
-        let old = Old::read(dentry, Present::UNKNOWN, &mut scratch.old, room);
+        let old = Old::read(dentry, present, &mut scratch.old, room);
         let old = match unless_short(old, room)? {
             Ok(old) if old.is_empty() => return Some(Ok(None)),
             Ok(old) => old,
@@ -277,28 +302,34 @@ pub(crate) fn read_sessions(dentry: &Dentry) -> Result<Option<KVec<u8>>> {
 }
 
 /// Adds the sessions of a file that is being replaced to the history of the one that takes its
-/// place, if that has a record. Returns whether that changes it.
-pub(crate) fn add_sessions(file: &Writable<'_>, dentry: &Dentry, past: &[u8]) -> Result<bool> {
+/// place, if that has a record. Returns what is there then, if that changes it.
+pub(crate) fn add_sessions(
+    file: &Writable<'_>,
+    dentry: &Dentry,
+    present: Present,
+    past: &Sessions,
+) -> Result<Option<Present>> {
     // CAST: It is a small number.
     let limit = policy::history() as usize;
 
     with_scratch(|scratch, room| {
-        let old = Old::read(dentry, Present::UNKNOWN, &mut scratch.old, room);
+        let old = Old::read(dentry, present, &mut scratch.old, room);
         let old = match unless_short(old, room)? {
-            Ok(old) if old.is_empty() => return Some(Ok(false)),
+            Ok(old) if old.is_empty() => return Some(Ok(None)),
             Ok(old) => old,
             Err(error) => return Some(Err(error)),
         };
         let mut out = Writer::new(&mut scratch.history);
-        let all = Iterator::chain(old.sessions(), sessions(None, past));
+        let all = Iterator::chain(old.sessions(), past.iter());
         let count = push_all(all, limit, &mut out);
         if is_short(&out, room) {
             return None;
         }
         if count < 2 {
-            return Some(Ok(false));
+            return Some(Ok(None));
         }
-        Some(replace_history(file, &old, out.as_bytes()))
+        let changed = replace_history(file, &old, out.as_bytes());
+        Some(changed.map(|changed| changed.then(|| present.with_history())))
     })
 }
 
@@ -332,7 +363,7 @@ pub(crate) struct New<'a> {
     /// The record that is there is of the same identity.
     pub(crate) continues: bool,
     /// What else is to enter the history.
-    pub(crate) past: Option<&'a Past>,
+    pub(crate) past: Option<&'a Sessions>,
 }
 
 impl New<'_> {
@@ -345,13 +376,13 @@ impl New<'_> {
             file.set(Key::Ts.name(), format_rfc3339(self.time, &mut ts))?;
             return Ok(self.present);
         }
-        if self.present == Present::NONE && self.past.is_none() {
+        let is_alone = self.continues && self.present.names_one_session();
+        if (is_alone || self.present == Present::NONE) && self.past.is_none() {
             return self.write_with(file, format, None);
         }
 
         // CAST: It is a small number.
         let limit = policy::history() as usize;
-        let past = self.past.map_or(&[][..], Past::sessions);
         with_scratch(|scratch, room| {
             let old = Old::read(dentry, self.present, &mut scratch.old, room);
             let old = match unless_short(old, room)? {
@@ -360,7 +391,8 @@ impl New<'_> {
             };
             let mut out = Writer::new(&mut scratch.history);
             let new = once(Session::parse(self.identity.session()));
-            let earlier = Iterator::chain(old.sessions(), sessions(None, past));
+            let past = self.past.into_iter().flat_map(Sessions::iter);
+            let earlier = Iterator::chain(old.sessions(), past);
             let count = push_all(Iterator::chain(new, earlier), limit, &mut out);
             if is_short(&out, room) {
                 return None;
@@ -433,7 +465,7 @@ impl New<'_> {
         const TIME: usize = "-9223372036854775808".len();
         let length = self.identity.stored_len() + history.map_or(0, <[u8]>::len) + LABELS + TIME;
 
-        let mut short = [0; 256];
+        let mut short = [0; 128];
         let mut long;
         let buf: &mut [u8] = if length <= short.len() {
             &mut short
@@ -445,9 +477,11 @@ impl New<'_> {
         packed::encode(&record, &mut out).map_err(|_| EINVAL)?;
 
         let mut done = file.set(PACKED, out.as_bytes());
-        for key in Key::ALL {
-            if done.is_ok() {
-                done = self.remove(file, key.name(), Present::bit(key));
+        if self.present.may_have_keys() {
+            for key in Key::ALL {
+                if done.is_ok() {
+                    done = self.remove(file, key.name(), Present::bit(key));
+                }
             }
         }
         if let Err(error) = done {
@@ -460,7 +494,8 @@ impl New<'_> {
             }
             return Err(error);
         }
-        Ok(Present(Present::KNOWN | Present::PACKED))
+        let present = Present(Present::KNOWN | Present::PACKED);
+        Ok(history.map_or(present, |_| present.with_history()))
     }
 
     /// Makes sure that an attribute is not there.

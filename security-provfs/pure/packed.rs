@@ -19,6 +19,7 @@
 //! know and take the fields in any order.
 
 use super::{
+    fallback::PREFIX,
     history,
     limits::PACKED_MAX,
     record::{
@@ -87,8 +88,8 @@ fn encode_parts(record: &Packed<'_>, out: &mut Writer<'_>) -> Result<(), Full> {
     let end = out.len().saturating_add(PACKED_MAX);
     out.push(b"ts=")?;
     out.push_i64(record.ts)?;
-    match Session::parse(record.session) {
-        Session::Fallback(who) => {
+    match fallback(record.session) {
+        Some(who) => {
             field(b";c=", who.chain, end, out)?;
             for (label, number) in [(b";p=", who.pid), (b";u=", who.uid)] {
                 if let Some(number) = number {
@@ -97,7 +98,7 @@ fn encode_parts(record: &Packed<'_>, out: &mut Writer<'_>) -> Result<(), Full> {
                 }
             }
         }
-        _ => field(b";s=", record.session, end, out)?,
+        None => field(b";s=", record.session, end, out)?,
     }
     for (label, value) in [
         (b";t=", record.tool),
@@ -113,6 +114,17 @@ fn encode_parts(record: &Packed<'_>, out: &mut Writer<'_>) -> Result<(), Full> {
     }
     push_history(record.history.unwrap_or_default(), end, out);
     Ok(())
+}
+
+/// A fallback session in its parts. Most sessions are none, and are not looked at any further.
+fn fallback(session: &[u8]) -> Option<ParsedFallback<'_>> {
+    if !session.starts_with(PREFIX) {
+        return None;
+    }
+    match Session::parse(session) {
+        Session::Fallback(who) => Some(who),
+        _ => None,
+    }
 }
 
 /// Writes a label and a value, both or none, no further than `end`.
