@@ -56,6 +56,7 @@ use crate::{
         skip::{
             self,
             Facts,
+            Hints,
             Rule,
             RuleKind,
             Rules,
@@ -116,6 +117,7 @@ impl fmt::Display for NameListError {
 struct SkipList {
     text: KVec<u8>,
     rules: KVec<Rule>,
+    hints: Hints,
     needs_path: bool,
     depends_on_writer: bool,
 }
@@ -250,9 +252,11 @@ pub(crate) fn set_skip(text: &[u8]) -> Result {
         text: &copy,
         rules: &rules,
     };
+    let hints = Hints::of(&compiled);
     let (needs_path, depends_on_writer) = (compiled.needs_path(), compiled.depends_on_writer());
     let list = SkipList {
         text: copy,
+        hints,
         rules,
         needs_path,
         depends_on_writer,
@@ -429,8 +433,10 @@ fn ask(path: Option<&[u8]>, fs_type: &[u8], writer: &Identity) -> Verdict {
 
 fn verdict(facts: &Facts<'_>) -> Verdict {
     let guard = rcu::read_lock();
-    SKIP.load(&guard)
-        .map_or(Verdict::RECORD, |list| list.rules().decide(facts))
+    match SKIP.load(&guard) {
+        Some(list) if list.hints.may_match(facts) => list.rules().decide(facts),
+        _ => Verdict::RECORD,
+    }
 }
 
 /// Most paths fit into this much; it is on the stack.

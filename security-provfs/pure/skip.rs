@@ -493,7 +493,7 @@ impl Rules<'_> {
     /// Decides whether a modification is recorded: by the last rule that matches.
     pub fn decide(&self, facts: &Facts<'_>) -> Verdict {
         let components = Components::new(facts.path.unwrap_or_default());
-        let marks = Marks::new(facts, &components);
+        let marks = Marks::new(facts);
         for (index, rule) in self.rules.iter().enumerate().rev() {
             if marks.rule_out(rule) {
                 continue;
@@ -595,6 +595,14 @@ fn mark(component: &[u8]) -> u8 {
     (component.first().unwrap_or(&0) ^ len.wrapping_mul(11)) & 63
 }
 
+/// Another one.
+#[inline]
+fn tail_mark(component: &[u8]) -> u8 {
+    // CAST: Only the low bits are wanted.
+    let len = component.len() as u8;
+    (component.last().unwrap_or(&0) ^ len.wrapping_mul(7)) & 63
+}
+
 /// The same for words, of their first bytes alone.
 #[inline]
 fn word_mark(word: &[u8]) -> u8 {
@@ -607,11 +615,21 @@ fn word_mark(word: &[u8]) -> u8 {
 struct Marks([u64; RuleKind::ALL.len()]);
 
 impl Marks {
-    fn new(facts: &Facts<'_>, components: &Components<'_>) -> Self {
-        let first = components.iter().next();
+    fn new(facts: &Facts<'_>) -> Self {
+        let (mut first, mut all) = (0, 0);
+        for name in facts.path.unwrap_or_default().split(|&byte| byte == b'/') {
+            if name.is_empty() {
+                continue;
+            }
+            let bit = 1 << mark(name);
+            if all == 0 {
+                first = bit;
+            }
+            all |= bit;
+        }
         Marks([
-            first.map_or(0, |first| 1 << mark(first)),
-            components.marks,
+            first,
+            all,
             1 << word_mark(facts.fs_type),
             1 << word_mark(facts.comm),
             0,
@@ -625,6 +643,82 @@ impl Marks {
     }
 }
 
+/// What a look at a path tells about a whole list of rules: mostly that none of them matches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints {
+    /// First components of rules for paths.
+    paths: Names,
+    /// First components of rules for names.
+    names: Names,
+    /// [`word_mark`]s of rules for types of file systems, and for comms.
+    fs_types: u64,
+    comms: u64,
+    /// Some rule has no [`hint`].
+    incomplete: bool,
+}
+
+impl Hints {
+    /// Collects them.
+    pub fn of(rules: &Rules<'_>) -> Self {
+        let mut hints = Hints::default();
+        for rule in rules.rules {
+            let first =
+                next_component(rule.pattern(rules.text)).map_or(&[][..], |(first, _)| first);
+            match rule.kind {
+                _ if rule.hint >= NO_HINT => hints.incomplete = true,
+                RuleKind::Path => hints.paths.add(first),
+                RuleKind::Name => hints.names.add(first),
+                RuleKind::Fs => hints.fs_types |= 1 << rule.hint,
+                RuleKind::Comm => hints.comms |= 1 << rule.hint,
+                RuleKind::Uid => hints.incomplete = true,
+            }
+        }
+        hints
+    }
+
+    /// Whether a rule may match. If not, [`Rules::decide`] answers [`Verdict::RECORD`].
+    pub fn may_match(&self, facts: &Facts<'_>) -> bool {
+        if self.incomplete
+            || self.fs_types >> word_mark(facts.fs_type) & 1 != 0
+            || self.comms >> word_mark(facts.comm) & 1 != 0
+        {
+            return true;
+        }
+        let mut is_first = true;
+        for name in facts.path.unwrap_or_default().split(|&byte| byte == b'/') {
+            if name.is_empty() {
+                continue;
+            }
+            if self.names.may_have(name) || is_first && self.paths.may_have(name) {
+                return true;
+            }
+            is_first = false;
+        }
+        false
+    }
+}
+
+/// A set of components, as far as that fits into a few bits: it may seem to have what is not in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names {
+    /// By [`mark`].
+    heads: u64,
+    /// By [`tail_mark`].
+    tails: u64,
+}
+
+impl Names {
+    fn add(&mut self, name: &[u8]) {
+        self.heads |= 1 << mark(name);
+        self.tails |= 1 << tail_mark(name);
+    }
+
+    #[inline]
+    fn may_have(&self, name: &[u8]) -> bool {
+        self.heads >> mark(name) & 1 != 0 && self.tails >> tail_mark(name) & 1 != 0
+    }
+}
+
 /// Components that are found again without a search. Deeper ones are split off each time.
 const TABLE: usize = 16;
 
@@ -635,8 +729,6 @@ struct Components<'p> {
     len: usize,
     /// What is behind the components in the table.
     rest: &'p [u8],
-    /// The set of [`mark`]s of all components.
-    marks: u64,
 }
 
 impl<'p> Components<'p> {
@@ -646,7 +738,6 @@ impl<'p> Components<'p> {
             table: [&[]; TABLE],
             len: 0,
             rest: &[],
-            marks: 0,
         };
         let mut start = 0;
         for (at, &byte) in path.iter().enumerate() {
@@ -665,7 +756,6 @@ impl<'p> Components<'p> {
         let Some(name @ [_, ..]) = self.path.get(start..end) else {
             return;
         };
-        self.marks |= 1 << mark(name);
         if let Some(room) = self.table.get_mut(self.len) {
             *room = name;
             self.len += 1;
@@ -1050,6 +1140,32 @@ mod tests {
             let rules = rules.get(..count).unwrap_or_default();
             let rules = Rules { text, rules };
             (rules.needs_path(), rules.depends_on_writer()) != (path, writer)
+        });
+        assert_eq!(wrong, None);
+    }
+
+    #[test]
+    fn a_look_at_each_rule_is_seldom_needed() {
+        /// `(list, path, expected)`
+        type Row = (&'static [u8], Option<&'static [u8]>, bool);
+
+        static ROWS: [Row; 9] = [
+            (DEFAULT, Some(b"/home/alice/src/main.c"), false),
+            (DEFAULT, Some(b"/usr/share/doc/README"), false),
+            (DEFAULT, Some(b"/mnt/ext4/bench/create_unlink/file"), false),
+            (DEFAULT, None, false),
+            (DEFAULT, Some(b"/proc/1/comm"), true),
+            (DEFAULT, Some(b"/home/alice/.git/index"), true),
+            (b"", Some(b"/proc"), false),
+            (b"uid:7", None, true),
+            (b"/*", Some(b"/srv"), true),
+        ];
+        let wrong = ROWS.iter().position(|&(text, path, expected)| {
+            let mut rules = [Rule::EMPTY; 24];
+            let count = compile(text, &mut rules).unwrap_or(0);
+            let rules = rules.get(..count).unwrap_or_default();
+            let hints = Hints::of(&Rules { text, rules });
+            hints.may_match(&Facts { path, ..FACTS }) != expected
         });
         assert_eq!(wrong, None);
     }

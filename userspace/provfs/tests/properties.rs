@@ -11,7 +11,7 @@ use provfs::{
         limits::*,
         packed::{self, Packed},
         record::{self, Session},
-        skip::{self, Facts, Rule, Rules},
+        skip::{self, Facts, Hints, Rule, Rules, Verdict},
         text::{self, Escape, Fit, Writer},
         time::{RFC3339_LEN, format_rfc3339, parse_ts},
     },
@@ -413,7 +413,9 @@ proptest! {
             comm: comm.as_bytes(),
             uid,
         };
-        let verdict = Rules { text: text.as_bytes(), rules: &compiled[..count] }.decide(&facts);
+        let skip_list = Rules { text: text.as_bytes(), rules: &compiled[..count] };
+        let verdict = skip_list.decide(&facts);
+        prop_assert!(verdict == Verdict::RECORD || Hints::of(&skip_list).may_match(&facts));
 
         let matches = |rule: &Pattern| rule.matches(&path, &fs_type, &comm, uid);
         let last = rules.iter().enumerate().rfind(|(_, (_, rule, _))| matches(rule));
