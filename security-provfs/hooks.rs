@@ -128,7 +128,7 @@ impl Lsm for Provfs {
 
     fn mmap_file(cx: &Context<'_>, file: &LocalFile, mapping: Mapping) -> Result {
         if mapping.modifies_file() && !record::is_settled(cx, file) {
-            record::writing(cx, file);
+            record::mapping_writable(cx, file);
         }
         Ok(())
     }

@@ -346,6 +346,15 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
     Ok(skipped)
 }
 
+/// The decision that was made for this name of a file, if it was, and still holds for every writer.
+pub(crate) fn recall(path: &Path, inode: &Inode) -> Option<Skipped> {
+    let inode_state = state::of_inode(inode);
+    if inode.link_count() > 1 || inode_state.has_links() {
+        return None;
+    }
+    Key::new(path)?.recall(inode_state.verdict.load(Relaxed))
+}
+
 /// Decides the same about a file that is yet to be made under this name.
 ///
 /// Fails with `ENOMEM` only.

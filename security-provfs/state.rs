@@ -151,6 +151,11 @@ impl TaskState {
         self.known.load(Relaxed)
     }
 
+    /// The same; [`None`] if that has to be found out, or the task is not to be named.
+    pub(crate) fn known_identity(&self) -> Option<Id> {
+        Some(self.known()).filter(|id| id & 1 != 0)
+    }
+
     /// Remembers that the identity with this number describes the task; 0 if that is not known.
     #[inline]
     pub(crate) fn set_known(&self, id: Id) {
@@ -194,6 +199,11 @@ impl TaskState {
     #[inline]
     pub(crate) fn set_stamping(&self, stamping: bool) {
         self.set(STAMPING, stamping);
+    }
+
+    /// Whether the task is making a stamp, or a file system has ever copied a file on its behalf.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.has(STAMPING | COPYING)
     }
 
     /// Whether the names that the task is renaming change places.
@@ -265,6 +275,9 @@ const CONCERNED: u32 = 1 << 1;
 /// The file is being opened with `O_TRUNC`.
 const TRUNCATING: u32 = 1 << 2;
 
+/// The only modification through the file was one that the record had named already.
+const UNCHANGED: u32 = 1 << 3;
+
 /// [`FileState::settled`]: the outcome was a record.
 const RECORDED: u64 = 1 << ID_BITS;
 
@@ -329,6 +342,22 @@ impl FileState {
         self.flags.load(Relaxed) & CREATED != 0
     }
 
+    /// Whether nothing was done through the file yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.flags.load(Relaxed) == 0 && self.settled.load(Relaxed) == 0
+    }
+
+    /// Remembers that the file was modified once, by whoever its record names anyway. Nobody need
+    /// be in `writer`.
+    pub(crate) fn set_unchanged(&self) {
+        self.flags.store(UNCHANGED | CONCERNED, Relaxed);
+    }
+
+    /// Whether the only modification through the file was by whoever its record names anyway.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.flags.load(Relaxed) & UNCHANGED != 0
+    }
+
     /// Remembers that the file was mapped by whoever is in `writer` now.
     pub(crate) fn set_mapped(&self, since: i64) {
         self.mapped_since.store(since, Relaxed);
@@ -376,6 +405,20 @@ impl FileState {
         let generation = self.settled.load(Relaxed) >> GENERATION_SHIFT;
         // CAST: What is left after the shift has 22 bits.
         self.settled(id, generation as u32)
+    }
+
+    /// The identity of the last modification through this file that was dealt with, and what was
+    /// made of it.
+    pub(crate) fn settled_last(&self) -> (Id, Settled) {
+        let settled = self.settled.load(Relaxed);
+        let outcome = if settled & RECORDED != 0 {
+            Settled::Recorded
+        } else if settled & PASSED_OVER != 0 {
+            Settled::PassedOver
+        } else {
+            Settled::Nothing
+        };
+        (settled & (RECORDED - 1), outcome)
     }
 
     /// Remembers what was made of a modification.

@@ -262,14 +262,24 @@ fn refreshed(place: &Place) -> Outcome {
     let alice = Actor::start(&ALICE)?;
     let fd = alice.create(&path)?;
     let first = timed(|| counting(STAMPED, || alice.write(fd)))?;
+    // The same where the first write changed nothing about the record.
+    let again = place.path("again");
+    alice.put(&again)?;
+    let other_fd = alice.open(&again, OFlags::WRONLY)?;
+    counting(UNCHANGED, || alice.write(other_fd))?;
+
     sleep(Duration::from_millis(2500));
     let last = timed(|| counting(&[], || alice.write(fd)))?;
+    let last_again = timed(|| counting(&[], || alice.write(other_fd)))?;
     ensure_ts(&path, &first)?;
     // The time is that of the write, not of the release.
     sleep(Duration::from_millis(2100));
     counting(STAMPED, || alice.close(fd))?;
     ensure_ts(&path, &last)?;
     ensure_by(&path, &ALICE)?;
+    counting(STAMPED, || alice.close(other_fd))?;
+    ensure_ts(&again, &last_again)?;
+    ensure_by(&again, &ALICE)?;
 
     // Nothing to do for one that was written to at once.
     let fd = alice.create(place.path("other"))?;
