@@ -221,53 +221,77 @@ fn parse(template: &[u8]) -> Result<Vec<Part>, String> {
     let mut text = Vec::new();
     let mut rest = template;
     while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail.first()) {
-            (b'{', Some(b'{')) | (b'}', Some(b'}')) => {
-                text.push(byte);
-                rest = &tail[1..];
-            }
-            (b'{', _) => {
-                let end = tail
-                    .iter()
-                    .position(|&byte| byte == b'}')
-                    .ok_or("a { without its } in the template: write {{ for the brace itself")?;
-                let field = Field::named(&tail[..end]).ok_or_else(|| {
-                    let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-                    let name = tail[..end].escape_ascii();
-                    format!("no field {{{name}}}: there are {}", known.join(", "))
-                })?;
+        let (piece, behind) = match byte {
+            b'{' | b'}' => brace(byte, tail)?,
+            b'\\' => escape(tail)?,
+            _ => (Piece::Byte(byte), tail),
+        };
+        match piece {
+            Piece::Byte(byte) => text.push(byte),
+            Piece::Field(field) => {
                 if !text.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut text)));
                 }
                 parts.push(Part::Field(field));
-                rest = &tail[end + 1..];
             }
-            (b'}', _) => {
-                return Err("a } without its { in the template: write }} for the brace".into());
-            }
-            (b'\\', Some(escape)) => {
-                text.push(match escape {
-                    b'n' => b'\n',
-                    b't' => b'\t',
-                    b'0' => 0,
-                    b'\\' => b'\\',
-                    other => {
-                        let other = [*other].escape_ascii().to_string();
-                        return Err(format!(
-                            "no escape \\{other}: there are \\n, \\t, \\0 and \\\\"
-                        ));
-                    }
-                });
-                rest = &tail[1..];
-            }
-            _ => text.push(byte),
         }
+        rest = behind;
     }
     if !text.is_empty() {
         parts.push(Part::Text(text));
     }
     Ok(parts)
+}
+
+/// What some bytes of a template stand for.
+enum Piece {
+    Byte(u8),
+    Field(Field),
+}
+
+// These two are not part of parse(): LLVM 19, which the oldest rustc that will do comes with, takes hours over all of it
+// in one function.
+
+/// Reads what begins with a brace, and is followed by `tail`.
+#[inline(never)]
+fn brace(brace: u8, tail: &[u8]) -> Result<(Piece, &[u8]), String> {
+    if let Some((_, behind)) = tail.split_first().filter(|(next, _)| **next == brace) {
+        return Ok((Piece::Byte(brace), behind));
+    }
+    if brace == b'}' {
+        return Err("a } without its { in the template: write }} for the brace".into());
+    }
+    let mut halves = tail.splitn(2, |&byte| byte == b'}');
+    let (Some(name), Some(behind)) = (halves.next(), halves.next()) else {
+        return Err("a { without its } in the template: write {{ for the brace itself".into());
+    };
+    let field = Field::named(name).ok_or_else(|| {
+        let known: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
+        let name = name.escape_ascii();
+        format!("no field {{{name}}}: there are {}", known.join(", "))
+    })?;
+    Ok((Piece::Field(field), behind))
+}
+
+/// Reads what follows a backslash. At the end, that stands for itself.
+#[inline(never)]
+fn escape(tail: &[u8]) -> Result<(Piece, &[u8]), String> {
+    let Some((&escape, behind)) = tail.split_first() else {
+        return Ok((Piece::Byte(b'\\'), tail));
+    };
+    let byte = match escape {
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'0' => 0,
+        b'\\' => b'\\',
+        other => {
+            let other = [other].escape_ascii().to_string();
+            return Err(format!(
+                "no escape \\{other}: there are \\n, \\t, \\0 and \\\\"
+            ));
+        }
+    };
+    Ok((Piece::Byte(byte), behind))
 }
 
 #[cfg(test)]
