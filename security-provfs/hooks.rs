@@ -54,6 +54,11 @@ impl Lsm for Provfs {
     type Inode = InodeState;
     type SuperBlock = SuperBlockState;
 
+    #[inline]
+    fn is_file_unused(state: &FileState) -> bool {
+        state.is_unused()
+    }
+
     fn init() -> Result {
         policy::init()?;
         pr_info!("up and running\n");
@@ -83,10 +88,8 @@ impl Lsm for Provfs {
     }
 
     fn file_open(cx: &Context<'_>, file: &LocalFile) -> Result {
-        if file.was_created() || file.is_unnamed() {
-            record::created(cx, file);
-        } else if file.is_truncating() {
-            record::opening_truncated(file);
+        if file.is_modified_by_open() {
+            record::opening(cx, file);
         }
         Ok(())
     }

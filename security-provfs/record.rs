@@ -567,19 +567,22 @@ fn count_outcome(outcome: &Outcome) {
     }
 }
 
-/// A file is being opened with `O_TRUNC`: [`truncating`] is to know that.
+/// A file is being opened, which makes or truncates it.
 #[cold]
 #[inline(never)]
-pub(crate) fn opening_truncated(file: &LocalFile) {
-    state::of_file(file).set_truncating();
+pub(crate) fn opening(cx: &Context<'_>, file: &LocalFile) {
+    if file.was_created() || file.is_unnamed() {
+        created(cx, file);
+    } else {
+        // [`truncating`] is to know that.
+        state::of_file(file).set_truncating();
+    }
 }
 
 /// A file was created by opening it: remembers by whom.
 ///
 /// The first write makes the stamp, in the name of its writer; if there is none, the release does.
-#[cold]
-#[inline(never)]
-pub(crate) fn created(cx: &Context<'_>, file: &LocalFile) {
+fn created(cx: &Context<'_>, file: &LocalFile) {
     if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
         return;
     }

@@ -342,9 +342,15 @@ impl FileState {
         self.flags.load(Relaxed) & CREATED != 0
     }
 
+    /// Whether nothing that has to be dropped was ever put here: with that comes a flag.
+    #[inline]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.flags.load(Relaxed) == 0
+    }
+
     /// Whether nothing was done through the file yet.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.flags.load(Relaxed) == 0 && self.settled.load(Relaxed) == 0
+        self.is_unused() && self.settled.load(Relaxed) == 0
     }
 
     /// Remembers that the file was modified once, by whoever its record names anyway. Nobody need
