@@ -121,14 +121,16 @@ pub(crate) fn renaming(cx: &Context<'_>, old: &Dentry, new: &Dentry) {
         return;
     }
     let is_ours = |dentry: &Dentry| {
-        dentry.inode().is_some_and(|inode| {
-            inode.is_regular()
-                && !inode.is_private()
-                && !state::of_super_block(inode.super_block()).is_unsupported()
-                && !policy::is_skipped(inode.super_block())
-        })
+        dentry
+            .inode()
+            .is_some_and(|inode| inode.is_regular() && !inode.is_private())
     };
-    if !is_ours(old) {
+    // Both names are on the same file system.
+    let super_block = old.super_block();
+    if !is_ours(old)
+        || state::of_super_block(super_block).is_unsupported()
+        || policy::is_skipped(super_block)
+    {
         return;
     }
 
