@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, symlink},
     panic::Location,
     path::{Path, PathBuf},
+    process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -287,8 +288,10 @@ const PROGRAMS: &str = "/run/provfs-guest-tests";
 /// The name of this program itself.
 pub(crate) const OWN: &str = "provfs-guest-tests";
 
-/// Puts this program where every user can execute it, quickly and under any name.
+/// Puts this program where every user can execute it, quickly and under any name, and sees to it that nobody else writes.
 pub(crate) fn prepare() -> Outcome {
+    // It notes in /run what disks come and go. Where there is none, there is nothing to stop.
+    let _ = Command::new("udevadm").args(["control", "--exit"]).output();
     fs::DirBuilder::new()
         .mode(0o755)
         .recursive(true)
