@@ -123,6 +123,10 @@ fn writer(cx: &Context<'_>) -> Result<Writer> {
 #[cold]
 #[inline(never)]
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
+    // Pipes and sockets come here with each write.
+    if !file.inode().is_regular() {
+        return;
+    }
     let task = state::of_task(cx);
     // Deduplication asks for permission to write, and leaves the contents alone.
     let is_write = !task.has_deduplicated() || {
