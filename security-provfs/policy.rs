@@ -330,11 +330,8 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
         return Ok(None);
     };
 
-    let inode_state = state::of_inode(inode);
-    let kept = &inode_state.verdict;
-    let key = (!needs.writer && inode.link_count() <= 1 && !inode_state.has_links())
-        .then(|| Key::new(path))
-        .flatten();
+    let kept = &state::of_inode(inode).verdict;
+    let key = if needs.writer { None } else { key(path, inode) };
     if let Some(skipped) = key.and_then(|key| key.recall(kept.load(Relaxed))) {
         return Ok(skipped);
     }
@@ -348,11 +345,16 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
 
 /// The decision that was made for this name of a file, if it was, and still holds for every writer.
 pub(crate) fn recall(path: &Path, inode: &Inode) -> Option<Skipped> {
-    let inode_state = state::of_inode(inode);
-    if inode.link_count() > 1 || inode_state.has_links() {
+    key(path, inode)?.recall(state::of_inode(inode).verdict.load(Relaxed))
+}
+
+/// What a decision about a name of a file depends on now; [`None`] if that is changing, or if the
+/// file may have other names.
+fn key(path: &Path, inode: &Inode) -> Option<Key> {
+    if inode.link_count() > 1 || state::of_inode(inode).has_links() {
         return None;
     }
-    Key::new(path)?.recall(inode_state.verdict.load(Relaxed))
+    Key::new(path)
 }
 
 /// Decides the same about a file that is yet to be made under this name.

@@ -408,9 +408,10 @@ impl FileState {
 
     /// What was made of the last modification through this file, if it was by this identity.
     pub(crate) fn settled_ever(&self, id: Id) -> Settled {
-        let generation = self.settled.load(Relaxed) >> GENERATION_SHIFT;
-        // CAST: What is left after the shift has 22 bits.
-        self.settled(id, generation as u32)
+        match self.settled_last() {
+            (last, settled) if last == id => settled,
+            _ => Settled::Nothing,
+        }
     }
 
     /// The identity of the last modification through this file that was dealt with, and what was
