@@ -290,7 +290,7 @@ pub(crate) const OWN: &str = "provfs-guest-tests";
 
 /// Puts this program where every user can execute it, quickly and under any name, and sees to it that nobody else writes.
 pub(crate) fn prepare() -> Outcome {
-    // It notes in /run what disks come and go. Where there is none, there is nothing to stop.
+    // udevd notes in /run what disks come and go. Where there is none, there is nothing to stop.
     let _ = Command::new("udevadm").args(["control", "--exit"]).output();
     fs::DirBuilder::new()
         .mode(0o755)

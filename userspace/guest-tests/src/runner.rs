@@ -142,8 +142,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         return ExitCode::FAILURE;
     }
 
-    // One more is made of the whole run.
-    println!("1..{}", cases.len() + 1);
+    // Two more are made of the whole run.
+    println!("1..{}", cases.len() + 2);
     let log = match KernelLog::from_now() {
         Ok(log) => log,
         Err(error) => {
@@ -168,6 +168,11 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     failed += u32::from(Verdict::of(sum).print(
         cases.len() + 1,
         "all: the counters add up after all tests",
+        None,
+    ));
+    failed += u32::from(Verdict::of(log.check()).print(
+        cases.len() + 2,
+        "all: the kernel log is clean after the last test, too",
         None,
     ));
     if failed == 0 {
