@@ -249,8 +249,8 @@ enum Piece {
     Field(Field),
 }
 
-// These two are not part of parse(): LLVM 19, which the oldest rustc that will do comes with, takes hours over all of it
-// in one function.
+// These two are not part of parse(): LLVM 19, which the oldest rustc that will do comes with, did not come to an end of
+// all of it in one function within ten minutes.
 
 /// Reads what begins with a brace, and is followed by `tail`.
 #[inline(never)]
