@@ -231,7 +231,7 @@ END
 
 # refresh_series [TREE] [--base REV]: kernel-patch/ from the commits of a git tree.
 refresh_series() {
-    local tree="" base="" work commit number=1
+    local tree="" base="" work commit version number=1
     while (($#)); do
         case $1 in
             --base) base=${2:?} && shift 2 ;;
@@ -241,6 +241,7 @@ refresh_series() {
     done
     [[ -n $tree ]] || tree=$CACHE/tree/$(basename "$(current_source || die "no kernel source here yet")")
     [[ -d $tree/.git || -f $tree/.git ]] || die "$tree is no git tree" "refresh needs the series as commits"
+    version=$(makefile_version "$tree") || die "$tree has no Makefile that says which kernel it is"
     if [[ -z $base ]]; then
         base=$(plain_git -C "$tree" rev-list --max-parents=0 HEAD)
         [[ $base != *$'\n'* ]] || die "$tree has several root commits" "say what the series sits on: --base REV"
@@ -263,8 +264,8 @@ refresh_series() {
         number=$((number + 1))
     done
     ((number > 1)) || die "no commits between $base and HEAD in $tree"
-    if [[ $(makefile_version "$tree") != "${SERIES_VERSIONS[0]}"* ]]; then
-        refresh_deltas "$work/patches" "$(makefile_version "$tree" | cut -d. -f1,2)"
+    if [[ $version != "${SERIES_VERSIONS[0]}"* ]]; then
+        refresh_deltas "$work/patches" "$(cut -d. -f1,2 <<<"$version")"
         return
     fi
     copy_back "$tree" "$work/copied"
