@@ -650,10 +650,13 @@ pub struct Hints {
     paths: Names,
     /// First components of rules for names.
     names: Names,
+    /// First and last bytes of those that are patterns, as far as one of them is known.
+    prefixes: u64,
+    suffixes: u64,
     /// [`word_mark`]s of rules for types of file systems, and for comms.
     fs_types: u64,
     comms: u64,
-    /// Some rule has no [`hint`].
+    /// Nothing can be told of some rule.
     incomplete: bool,
 }
 
@@ -665,6 +668,7 @@ impl Hints {
             let first =
                 next_component(rule.pattern(rules.text)).map_or(&[][..], |(first, _)| first);
             match rule.kind {
+                RuleKind::Name if rule.hint >= NO_HINT => hints.add_pattern(first),
                 _ if rule.hint >= NO_HINT => hints.incomplete = true,
                 RuleKind::Path => hints.paths.add(first),
                 RuleKind::Name => hints.names.add(first),
@@ -676,25 +680,55 @@ impl Hints {
         hints
     }
 
+    /// Adds a pattern for a component by the byte that it begins or ends with.
+    fn add_pattern(&mut self, pattern: &[u8]) {
+        let special = |byte: &u8| matches!(byte, b'*' | b'?' | b'\\');
+        match pattern {
+            [first, ..] if !special(first) => self.prefixes |= 1 << (first & 63),
+            [.., last] if !special(last) => self.suffixes |= 1 << (last & 63),
+            _ => self.incomplete = true,
+        }
+    }
+
     /// Whether a rule may match. If not, [`Rules::decide`] answers [`Verdict::RECORD`].
     pub fn may_match(&self, facts: &Facts<'_>) -> bool {
-        if self.incomplete
+        self.may_match_origin(facts) || self.may_match_path(facts.path.unwrap_or_default())
+    }
+
+    /// Whether a rule may match whatever the path is.
+    #[inline]
+    pub fn may_match_origin(&self, facts: &Facts<'_>) -> bool {
+        self.incomplete
             || self.fs_types >> word_mark(facts.fs_type) & 1 != 0
             || self.comms >> word_mark(facts.comm) & 1 != 0
-        {
-            return true;
-        }
+    }
+
+    /// Whether a rule may match because of a path.
+    ///
+    /// If none does because of a directory, which is not the root, and none because of a name in
+    /// it ([`Hints::may_match_name`]), none matches because of the path of that name.
+    pub fn may_match_path(&self, path: &[u8]) -> bool {
         let mut is_first = true;
-        for name in facts.path.unwrap_or_default().split(|&byte| byte == b'/') {
+        for name in path.split(|&byte| byte == b'/') {
             if name.is_empty() {
                 continue;
             }
-            if self.names.may_have(name) || is_first && self.paths.may_have(name) {
+            if self.may_match_name(name) || is_first && self.paths.may_have(name) {
                 return true;
             }
             is_first = false;
         }
         false
+    }
+
+    /// Whether a rule may match because of a component of a path that is not its first one.
+    #[inline]
+    pub fn may_match_name(&self, name: &[u8]) -> bool {
+        let has = |set: u64, byte: Option<&u8>| set >> (byte.unwrap_or(&0) & 63) & 1 != 0;
+
+        self.names.may_have(name)
+            || has(self.prefixes, name.first())
+            || has(self.suffixes, name.last())
     }
 }
 
@@ -1149,7 +1183,7 @@ mod tests {
         /// `(list, path, expected)`
         type Row = (&'static [u8], Option<&'static [u8]>, bool);
 
-        static ROWS: [Row; 9] = [
+        static ROWS: [Row; 20] = [
             (DEFAULT, Some(b"/home/alice/src/main.c"), false),
             (DEFAULT, Some(b"/usr/share/doc/README"), false),
             (DEFAULT, Some(b"/mnt/ext4/bench/create_unlink/file"), false),
@@ -1159,6 +1193,17 @@ mod tests {
             (b"", Some(b"/proc"), false),
             (b"uid:7", None, true),
             (b"/*", Some(b"/srv"), true),
+            (b"*", Some(b"/srv"), true),
+            (b"*.swp,*~", Some(b"/srv/main.c"), false),
+            (b"*.swp,*~", Some(b"/srv/.main.c.swp"), true),
+            (b"*.swp,*~", Some(b"/srv/main.c~/x"), true),
+            (b"core.*,?s", Some(b"/srv/main.c"), false),
+            (b"core.*,?s", Some(b"/srv/core.1"), true),
+            (b"core.*,?s", Some(b"/srv/ls"), true),
+            (b"*\\*", Some(b"/srv/x*"), true),
+            (b"*\\,", Some(b"/srv/x,"), true),
+            (b"*\\,", Some(b"/srv/x"), false),
+            (b"a*/b", Some(b"/srv/abc/b"), true),
         ];
         let wrong = ROWS.iter().position(|&(text, path, expected)| {
             let mut rules = [Rule::EMPTY; 24];
@@ -1166,6 +1211,33 @@ mod tests {
             let rules = rules.get(..count).unwrap_or_default();
             let hints = Hints::of(&Rules { text, rules });
             hints.may_match(&Facts { path, ..FACTS }) != expected
+        });
+        assert_eq!(wrong, None);
+    }
+
+    #[test]
+    fn what_is_known_of_a_directory_spares_a_look_at_its_path() {
+        /// `(list, directory, name in it, (by the directory, by the name))`
+        type Row = (&'static [u8], &'static [u8], &'static [u8], (bool, bool));
+
+        static ROWS: [Row; 8] = [
+            (DEFAULT, b"/home/alice", b"main.c", (false, false)),
+            (DEFAULT, b"/home/alice", b".git", (false, true)),
+            (DEFAULT, b"/home/alice/.git", b"index", (true, false)),
+            (DEFAULT, b"/proc/1", b"comm", (true, false)),
+            // Only the first component of a path is the first one of a rule for paths.
+            (DEFAULT, b"/home/alice", b"proc", (false, false)),
+            (b"*.swp", b"/srv", b"a.swp", (false, true)),
+            (b"a/b", b"/srv/a", b"b", (true, false)),
+            (b"a/b", b"/srv", b"b", (false, false)),
+        ];
+        let wrong = ROWS.iter().position(|&(text, directory, name, expected)| {
+            let mut rules = [Rule::EMPTY; 24];
+            let count = compile(text, &mut rules).unwrap_or(0);
+            let rules = rules.get(..count).unwrap_or_default();
+            let hints = Hints::of(&Rules { text, rules });
+            let got = (hints.may_match_path(directory), hints.may_match_name(name));
+            got != expected || hints.may_match_origin(&FACTS)
         });
         assert_eq!(wrong, None);
     }

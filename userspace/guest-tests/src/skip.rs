@@ -37,6 +37,10 @@ pub(crate) const TESTS: &[Test] = &[
         renames,
     ),
     each(
+        "what is known of a directory holds for what is made in it",
+        directories,
+    ),
+    each(
         "of several names of a file, the one that was opened decides",
         hard_links,
     ),
@@ -276,6 +280,53 @@ fn renames(place: &Place) -> Outcome {
         alice.write(fd)
     })?;
     ensure_by(file("no"), &BOB)
+}
+
+fn directories(place: &Place) -> Outcome {
+    let rules = set(place, "no,*.tmp,comm:builder")?;
+    let alice = Actor::start(&ALICE)?;
+    let builder = Actor::program("builder", &ALICE.variables())?;
+    place.directory("yes")?;
+    let inside = |name: &str| place.path(format!("yes/{name}"));
+    for name in ["first", "second", "third"] {
+        counting(STAMPED, || alice.put(inside(name)))?;
+    }
+    ensure_skipped(&alice, inside("no"), "name")?;
+    ensure_skipped(&alice, inside("x.tmp"), "name")?;
+    ensure_skipped(&builder, inside("built"), "comm")?;
+    counting(STAMPED, || alice.put(inside("no.")))?;
+
+    // Another list, and another name of the directory.
+    let other = set(place, "yes")?;
+    ensure_skipped(&alice, inside("by another list"), "name")?;
+    drop(other);
+    counting(STAMPED, || alice.put(inside("by the first one")))?;
+    fs::rename(place.path("yes"), place.path("no"))?;
+    ensure_skipped(&alice, place.path("no/renamed"), "name")?;
+    fs::rename(place.path("no"), place.path("yes"))?;
+    counting(STAMPED, || alice.put(inside("renamed back")))?;
+
+    // What is mounted by itself has the name of the mount point.
+    let mounts = place.directory("mounts")?;
+    let mounted = |file: &str, at: &str, check: &dyn Fn(&Path) -> Outcome| {
+        let at = mounts.join(at);
+        fs::write(&at, "")?;
+        rustix::mount::mount_bind(inside(file), &at)?;
+        let result = check(&at);
+        rustix::mount::unmount(&at, UnmountFlags::DETACH)?;
+        result
+    };
+    let bob = Actor::start(&BOB)?;
+    for _ in 0..2 {
+        mounted("first", "no", &|at| {
+            counting(&[("modifications", 1), ("skipped.name", 1)], || bob.put(at))
+        })?;
+        mounted("no", "yes", &|at| bob.put(at))?;
+    }
+    ensure_by(inside("first"), &ALICE)?;
+    ensure_by(inside("no"), &BOB)?;
+    drop(rules);
+    counting(STAMPED, || alice.put(inside("no")))
 }
 
 fn hard_links(place: &Place) -> Outcome {

@@ -415,13 +415,28 @@ proptest! {
         };
         let skip_list = Rules { text: text.as_bytes(), rules: &compiled[..count] };
         let verdict = skip_list.decide(&facts);
-        prop_assert!(verdict == Verdict::RECORD || Hints::of(&skip_list).may_match(&facts));
+        let hints = Hints::of(&skip_list);
+        prop_assert!(verdict == Verdict::RECORD || hints.may_match(&facts));
+        if let Some((directory @ [_, ..], name)) = split_name(path.as_bytes()) {
+            prop_assert!(
+                verdict == Verdict::RECORD
+                    || hints.may_match_origin(&facts)
+                    || hints.may_match_path(directory)
+                    || hints.may_match_name(name)
+            );
+        }
 
         let matches = |rule: &Pattern| rule.matches(&path, &fs_type, &comm, uid);
         let last = rules.iter().enumerate().rfind(|(_, (_, rule, _))| matches(rule));
         prop_assert_eq!(verdict.rule, last.map(|(index, _)| index as u16), "{:?}", text);
         prop_assert_eq!(verdict.skip, last.is_some_and(|(_, (not, _, _))| !not), "{:?}", text);
     }
+}
+
+/// Splits a path into its directory, which is empty for the root, and the name in it.
+fn split_name(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = path.iter().rposition(|&byte| byte == b'/')?;
+    Some((&path[..slash], &path[slash + 1..]))
 }
 
 /// A skip rule as what it means, not as text.
