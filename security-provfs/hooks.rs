@@ -49,6 +49,9 @@ const FIDEDUPERANGE: u32 = _IOWR::<file_dedupe_range>(0x94, 54);
 impl Lsm for Provfs {
     const ID: u64 = kernel::uapi::LSM_ID_PROVFS as u64;
 
+    /// What another module denies is not done, and not recorded.
+    const COMES_LAST: bool = true;
+
     type Task = TaskState;
     type File = FileState;
     type Inode = InodeState;

@@ -18,8 +18,13 @@ use kernel::{
     },
     fmt,
     fs::{
-        dentry::rename_sequence,
+        dentry::{
+            rename_sequence,
+            rename_sequence_now, //
+        },
+        Dentry,
         Inode,
+        Mount,
         Path,
         SuperBlock, //
     },
@@ -36,6 +41,7 @@ use kernel::{
         },
         Arc, //
     },
+    time::msecs_to_jiffies, //
 };
 
 use core::mem::MaybeUninit;
@@ -65,7 +71,11 @@ use crate::{
         },
         text::Writer,
     },
-    state,
+    state::{
+        self,
+        InodeState,
+        Token, //
+    },
     xattrs::Format, //
 };
 
@@ -79,6 +89,9 @@ static ENABLED: Atomic<u32> = Atomic::new(1);
 
 /// How old a record of the same identity may get before it is renewed, in milliseconds.
 static GRANULARITY_MS: Atomic<u32> = Atomic::new(1000);
+
+/// The same in ticks.
+static GRANULARITY_TICKS: Atomic<usize> = Atomic::new(0);
 
 /// How records are stored: whether in one attribute.
 static PACKED: Atomic<u32> = Atomic::new(0);
@@ -138,6 +151,7 @@ struct Names {
 
 /// Puts the defaults in force.
 pub(crate) fn init() -> Result {
+    set_granularity_ms(granularity_ms());
     set_skip(skip::DEFAULT)
 }
 
@@ -169,9 +183,16 @@ pub(crate) fn granularity() -> i64 {
     i64::from(granularity_ms()) * 1_000_000
 }
 
+/// The same in ticks.
+#[inline]
+pub(crate) fn granularity_ticks() -> usize {
+    GRANULARITY_TICKS.load(Relaxed)
+}
+
 /// Sets how old a record of the same identity may get before it is renewed.
 pub(crate) fn set_granularity_ms(granularity: u32) {
     GRANULARITY_MS.store(granularity, Relaxed);
+    GRANULARITY_TICKS.store(msecs_to_jiffies(granularity), Relaxed);
 }
 
 /// How records are stored.
@@ -343,18 +364,42 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
     Ok(skipped)
 }
 
-/// The decision that was made for this name of a file, if it was, and still holds for every writer.
-pub(crate) fn recall(path: &Path, inode: &Inode) -> Option<Skipped> {
-    key(path, inode)?.recall(state::of_inode(inode).verdict.load(Relaxed))
-}
-
 /// What a decision about a name of a file depends on now; [`None`] if that is changing, or if the
 /// file may have other names.
 fn key(path: &Path, inode: &Inode) -> Option<Key> {
-    if inode.link_count() > 1 || state::of_inode(inode).has_links() {
+    Key::new(generation().into(), path.mount(), path.dentry()).filter(|_| has_one_name(inode))
+}
+
+/// Whether a file has and had no other name: then its dentry stands for the name.
+fn has_one_name(inode: &Inode) -> bool {
+    inode.link_count() <= 1 && !state::of_inode(inode).has_links()
+}
+
+/// What a modification is about to depend on, to be remembered with what comes of it.
+pub(crate) struct Pass(Key);
+
+impl Pass {
+    /// The same as for a decision, and who modifies the file in which epoch; [`None`] likewise.
+    pub(crate) fn new(path: &Path, inode: &Inode, token: Token) -> Option<Self> {
+        let key = Key::new(token.number(), path.mount(), path.dentry());
+        key.filter(|_| has_one_name(inode)).map(Pass)
+    }
+
+    /// Remembers that a rule skipped the modification, or that a record was made of it just now.
+    pub(crate) fn remember(self, inode: &Inode, skipped: Skipped, generation: u32) {
+        state::of_inode(inode).set_pass(self.0.remember(skipped), generation);
+    }
+}
+
+/// What came of the last modification, if it was of a file under this name by the same writer in
+/// the same epoch, and would therefore come of this one, too.
+#[inline]
+pub(crate) fn recall_pass(path: &Path, inode_state: &InodeState, token: Token) -> Option<Skipped> {
+    if inode_state.has_links() {
         return None;
     }
-    Key::new(path)
+    let names = rename_sequence_now();
+    Key::with(names, token.number(), path.mount(), path.dentry()).recall(inode_state.pass())
 }
 
 /// Decides the same about a file that is yet to be made under this name.
@@ -404,13 +449,97 @@ fn judge(
     needs: Needs,
 ) -> Result<Skipped> {
     let mut name = [0; FS_NAME_MAX];
-    let fs_type = fs_name(super_block, &mut name);
-    let verdict = if needs.path {
-        with_path(path, |path| ask(path, fs_type, writer))?
-    } else {
-        ask(None, fs_type, writer)
+    let facts = Facts {
+        path: None,
+        fs_type: fs_name(super_block, &mut name),
+        comm: writer.comm(),
+        uid: writer.uid(),
     };
-    Ok(verdict.kind.filter(|_| verdict.skip))
+    if !needs.path {
+        return Ok(skipped(verdict(&facts)));
+    }
+    // That comes before the path, so that nothing outlives it.
+    let directory = look_at_directory(path, &facts);
+    if directory.as_ref().is_some_and(|known| known.is_clear) {
+        return Ok(None);
+    }
+    with_path(path, |absolute| match absolute {
+        Some(absolute) => judge_path(path, absolute, &facts, directory),
+        None => skipped(verdict(&facts)),
+    })
+}
+
+fn skipped(verdict: Verdict) -> Skipped {
+    verdict.kind.filter(|_| verdict.skip)
+}
+
+/// Asks the rules about a path, and remembers its directory if none of them is about that.
+fn judge_path(
+    path: &Path,
+    absolute: &[u8],
+    facts: &Facts<'_>,
+    directory: Option<Directory>,
+) -> Skipped {
+    let guard = rcu::read_lock();
+    let list = SKIP.load(&guard)?;
+    let slash = absolute.iter().rposition(|&byte| byte == b'/');
+    let (parent, name) = absolute
+        .split_at_checked(slash.unwrap_or(0))
+        .unwrap_or_default();
+    let name = name.strip_prefix(b"/").unwrap_or(name);
+    // In the root, a name is the first component of a path.
+    if !parent.is_empty() && !list.hints.may_match_path(parent) {
+        if let Some(directory) = directory {
+            note_clear(path, directory.key);
+        }
+        if !list.hints.may_match_origin(facts) && !list.hints.may_match_name(name) {
+            return None;
+        }
+    }
+    skipped(list.rules().decide(&Facts {
+        path: Some(absolute),
+        ..*facts
+    }))
+}
+
+/// What is known of the directory that a name is in.
+struct Directory {
+    /// What a decision about all names in it depends on.
+    key: Key,
+    /// No rule is about it, nor about the name in it.
+    is_clear: bool,
+}
+
+/// Looks at what is known of the directory that a name is in. [`None`] if nothing can be: it is
+/// changing, or not seen through the same mount.
+fn look_at_directory(path: &Path, facts: &Facts<'_>) -> Option<Directory> {
+    if path.is_mount_root() {
+        return None;
+    }
+    let guard = rcu::read_lock();
+    let list = SKIP.load(&guard)?;
+    let locked = path.dentry().lock();
+    let parent = locked.parent();
+    if core::ptr::eq(parent, path.dentry()) {
+        return None;
+    }
+    let key = Key::new(generation().into(), path.mount(), parent)?;
+    let kept = state::of_inode(parent.inode()?).verdict.load(Relaxed);
+    Some(Directory {
+        is_clear: key.recall(kept) == Some(None)
+            && !list.hints.may_match_origin(facts)
+            && !list.hints.may_match_name(locked.name()),
+        key,
+    })
+}
+
+/// Remembers that no rule is about the directory that a name is in.
+fn note_clear(path: &Path, key: Key) {
+    let locked = path.dentry().lock();
+    if let Some(inode) = locked.parent().inode() {
+        let clear = key.remember(None);
+        state::of_inode(inode).verdict.store(clear, Relaxed);
+    }
 }
 
 /// Longest name of a type of file system; what is longer is cut.
@@ -431,15 +560,6 @@ fn fs_name<'a>(super_block: &'a SuperBlock, buf: &'a mut [u8; FS_NAME_MAX]) -> &
         Ok(()) => out.into_bytes(),
         Err(_) => fs_type,
     }
-}
-
-fn ask(path: Option<&[u8]>, fs_type: &[u8], writer: &Identity) -> Verdict {
-    verdict(&Facts {
-        path,
-        fs_type,
-        comm: writer.comm(),
-        uid: writer.uid(),
-    })
 }
 
 fn verdict(facts: &Facts<'_>) -> Verdict {
@@ -487,18 +607,23 @@ impl Key {
     /// Skip it, because of the kind of rule with the index that is added.
     const SKIP: u64 = 2;
 
-    /// What a decision about this path depends on now; [`None`] while that is changing.
-    fn new(path: &Path) -> Option<Self> {
-        let names = u64::from(rename_sequence()?);
-        let generation = u64::from(GENERATION.load(Relaxed));
+    /// What a decision about this name, seen through this mount, depends on now; [`None`] while
+    /// that is changing. `version` stands for everything that is no name.
+    fn new(version: u64, mount: &Mount, dentry: &Dentry) -> Option<Self> {
+        Some(Self::with(rename_sequence()?, version, mount, dentry))
+    }
+
+    /// The same, with a sequence of renames.
+    #[inline]
+    fn with(names: u32, version: u64, mount: &Mount, dentry: &Dentry) -> Self {
         // CAST: An address is a number like any other here.
-        let (mount, dentry) = (path.mount().as_raw() as u64, path.dentry().as_raw() as u64);
+        let (mount, dentry) = (mount.as_raw() as u64, dentry.as_raw() as u64);
 
         // Numbers that differ in one input give different keys but for one case in 2^56.
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let mix = |mixed: u64, next: u64| (mixed ^ next).wrapping_mul(ODD).rotate_left(32);
-        let mixed = mix(mix(mix(0, names << 32 | generation), mount), dentry);
-        Some(Key(mixed & !Self::DECISION))
+        let mixed = mix(mix(mix(mix(0, version), names.into()), mount), dentry);
+        Key(mixed & !Self::DECISION)
     }
 
     /// A decision together with its key.
@@ -508,19 +633,18 @@ impl Key {
     }
 
     /// The decision, if it was made for the same key.
+    #[inline]
     fn recall(self, remembered: u64) -> Option<Skipped> {
+        if remembered == self.remember(None) {
+            return Some(None);
+        }
         if remembered & !Self::DECISION != self.0 {
             return None;
         }
-        match remembered & Self::DECISION {
-            Self::RECORD => Some(None),
-            decision => {
-                let index = decision.checked_sub(Self::SKIP)?;
-                let kind = RuleKind::ALL
-                    .into_iter()
-                    .find(|kind| kind.index() as u64 == index)?;
-                Some(Some(kind))
-            }
-        }
+        let index = (remembered & Self::DECISION).checked_sub(Self::SKIP)?;
+        let kind = RuleKind::ALL
+            .into_iter()
+            .find(|kind| kind.index() as u64 == index)?;
+        Some(Some(kind))
     }
 }

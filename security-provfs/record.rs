@@ -32,7 +32,10 @@ use crate::{
         self,
         Past, //
     },
-    policy,
+    policy::{
+        self,
+        Pass, //
+    },
     pure::{
         due::{
             is_done,
@@ -57,6 +60,7 @@ use crate::{
         self,
         Epoch,
         FileState,
+        Token,
         NOBODY, //
     },
     status::{
@@ -124,9 +128,14 @@ fn writer(cx: &Context<'_>) -> Result<Writer> {
 #[inline(never)]
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
     // Pipes and sockets come here with each write.
-    if !file.inode().is_regular() {
-        return;
+    if file.inode().is_regular() && file.is_writable() && !is_nothing_new(cx, file) {
+        writing_anew(cx, file);
     }
+}
+
+/// The same, and nothing is known of it.
+#[inline(never)]
+fn writing_anew(cx: &Context<'_>, file: &LocalFile) {
     let task = state::of_task(cx);
     // Deduplication asks for permission to write, and leaves the contents alone.
     let is_write = !task.has_deduplicated() || {
@@ -134,7 +143,7 @@ pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
         let system_call = cx.task().system_call() as u32;
         !task.is_deduplicating(system_call)
     };
-    if is_write && file.is_writable() && !is_nothing_new(cx, file) {
+    if is_write {
         modifying(cx, file, Wait::Never);
     }
 }
@@ -148,50 +157,42 @@ pub(crate) fn mapping_writable(cx: &Context<'_>, file: &LocalFile) {
     }
 }
 
-/// Whether the first write through an open file is a modification about which the inode remembers
-/// all there is to know: a rule skips it, or the record is that of the current task. Then that is
-/// counted, and nothing else is to be done.
+/// Whether this is the first write through an open file, and the same as a modification before, of
+/// which the inode remembers what came: a rule skipped it, or a record was made that is young
+/// enough. Then that is counted, and nothing else is to be done.
 ///
 /// This is what [`modifying`] would find, in a fraction of its instructions.
+#[inline]
 fn is_nothing_new(cx: &Context<'_>, file: &LocalFile) -> bool {
     let task = state::of_task(cx);
     let file_state = state::of_file(file);
-    let (inode, path) = (file.inode(), file.path());
     // A namespace can be entered without anything being told here.
-    if cfg!(CONFIG_AGENT_NS)
-        || !file_state.is_fresh()
-        || file.is_backing()
-        || task.is_busy()
-        || !policy::is_enabled()
-    {
+    if cfg!(CONFIG_AGENT_NS) || !file_state.is_fresh() || task.is_busy() {
         return false;
     }
 
-    let epoch = Epoch::begin();
-    let generation = policy::generation();
-    let Some(id) = task.known_identity() else {
+    let id = task.known();
+    let token = Epoch::now().token(id);
+    let inode_state = state::of_inode(file.inode());
+    // Whether anything is recorded at all, and of which files and writers, is part of that.
+    let Some(skipped) = policy::recall_pass(file.path(), inode_state, token) else {
         return false;
     };
-    match policy::recall(path, inode) {
-        None => return false,
-        Some(Some(kind)) => {
+    let made = inode_state.pass_made();
+    match skipped {
+        Some(kind) => {
             status::count(Counter::Modifications);
             status::count(Counter::skipped_by(kind));
-            file_state.settle(id, generation, false);
-            file_state.set(epoch.token(id));
+            file_state.settle(id, made.generation(), false);
+            file_state.set(token);
         }
-        Some(None) => {
-            let due = on_write(&Write {
-                settled: Settled::Nothing,
-                last: state::of_inode(inode).last(id, now()),
-                granularity: policy::granularity(),
-            });
-            if due != OnWrite::Unchanged {
+        None => {
+            if !inode_state.is_last(id) || !made.is_within(policy::granularity_ticks()) {
                 return false;
             }
             status::count(Counter::Modifications);
             status::count(Counter::Unchanged);
-            file_state.settle(id, generation, true);
+            file_state.settle(id, made.generation(), true);
             // The next write remembers its writer for the release. Mostly there is none.
             file_state.set_unchanged();
         }
@@ -221,8 +222,9 @@ fn modifying(cx: &Context<'_>, file: &LocalFile, wait: Wait<'_>) {
     let file_state = state::of_file(file);
     match writer(cx) {
         Ok(Writer::Named(writer)) => {
-            if modified(cx, file, &writer, wait) {
-                file_state.set(epoch.token(writer.id));
+            let token = epoch.token(writer.id);
+            if modified(cx, file, &writer, wait, token) {
+                file_state.set(token);
             }
         }
         Ok(Writer::Kernel) => {
@@ -378,9 +380,7 @@ pub(crate) fn made_node(cx: &Context<'_>, dentry: &Dentry, unfrozen: &FreezeGuar
             let kind = RuleKind::ALL
                 .into_iter()
                 .find(|kind| SKIP + kind.index() as u32 == node);
-            kind.map_or(Outcome::Failed(EINVAL), |kind| {
-                Outcome::Skipped(Counter::skipped_by(kind))
-            })
+            kind.map_or(Outcome::Failed(EINVAL), Outcome::Excluded)
         }
     };
     count_outcome(&outcome);
@@ -415,7 +415,9 @@ enum Outcome {
     Stamped,
     /// The record says it already.
     Unchanged,
-    /// It is not to be recorded, or cannot be; the counter says why.
+    /// A rule of this kind says that it is not to be recorded.
+    Excluded(RuleKind),
+    /// It is not to be recorded, or cannot be, for another reason; the counter says which.
     Skipped(Counter),
     /// It could not be recorded now.
     Contended,
@@ -425,8 +427,15 @@ enum Outcome {
 
 /// Deals with a modification. Returns whether that is done, and need not be tried again at the next
 /// write.
-fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>, wait: Wait<'_>) -> bool {
-    let inode_state = state::of_inode(file.inode());
+fn modified(
+    cx: &Context<'_>,
+    file: &LocalFile,
+    writer: &Arc<Identity>,
+    wait: Wait<'_>,
+    token: Token,
+) -> bool {
+    let inode = file.inode();
+    let inode_state = state::of_inode(inode);
     let file_state = state::of_file(file);
     let generation = policy::generation();
     let now = now();
@@ -463,7 +472,16 @@ fn modified(cx: &Context<'_>, file: &LocalFile, writer: &Arc<Identity>, wait: Wa
         past: past.as_deref(),
     };
     let unchanged = due == OnWrite::Unchanged;
+    // That comes before the decision, so that nothing outlives it.
+    let pass = Pass::new(file.path(), inode, token);
     let outcome = attempt(cx, file.path(), &stamp, unchanged, wait);
+    if let Some(pass) = pass {
+        match outcome {
+            Outcome::Stamped => pass.remember(inode, None, generation),
+            Outcome::Excluded(kind) => pass.remember(inode, Some(kind), generation),
+            _ => {}
+        }
+    }
 
     if matches!(outcome, Outcome::Contended) {
         file_state.past.swap(past);
@@ -502,7 +520,7 @@ fn attempt(
     };
     match policy::decide(path, inode, stamp.identity) {
         Ok(None) => {}
-        Ok(Some(kind)) => return Outcome::Skipped(Counter::skipped_by(kind)),
+        Ok(Some(kind)) => return Outcome::Excluded(kind),
         Err(error) => return Outcome::Failed(error),
     }
     if unchanged {
@@ -564,6 +582,7 @@ fn count_outcome(outcome: &Outcome) {
     match outcome {
         Outcome::Stamped => status::count(Counter::Stamped),
         Outcome::Unchanged => status::count(Counter::Unchanged),
+        Outcome::Excluded(kind) => status::count(Counter::skipped_by(*kind)),
         Outcome::Skipped(counter) => status::count(*counter),
         // Nobody is left to try it again.
         Outcome::Contended => status::count_failed(EBUSY),
@@ -633,7 +652,8 @@ pub(crate) fn released(cx: &Context<'_>, file: &LocalFile) {
             || file_state.mapped_since().is_some(),
         settled,
         is_last: inode_state.is_last(last_writer),
-        modified_since: mtime.saturating_sub(inode_state.stamped()),
+        // A time that is that far away is looked at again.
+        modified_since: mtime.wrapping_sub(inode_state.stamped()),
         granularity: policy::granularity(),
     }) {
         return;
@@ -652,6 +672,8 @@ fn release(cx: &Context<'_>, file: &LocalFile, path: &Path, inode: &Inode) {
     let Some(writer) = file_state.writer.take().or_else(own) else {
         return;
     };
+    // They go together.
+    let past = past_of(file_state);
     let now = now();
     let owed_since = file_state.owed_by().map(|_| file_state.owed_since());
     let mtime_age = now.saturating_sub(file.inode().mtime_nanos());
@@ -683,7 +705,6 @@ fn release(cx: &Context<'_>, file: &LocalFile, path: &Path, inode: &Inode) {
         }
         status::count(Counter::Modifications);
     }
-    let past = past_of(file_state);
     let stamp = Stamp {
         identity: &writer,
         time,

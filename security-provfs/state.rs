@@ -36,6 +36,7 @@ use kernel::{
         },
         ArcSlot, //
     },
+    time::jiffies, //
 };
 
 use crate::{
@@ -110,6 +111,14 @@ impl Epoch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
+impl Token {
+    /// A number that no other identity and no other epoch has.
+    #[inline]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// The task is making a stamp. What file systems do for that is not a modification.
 const STAMPING: u32 = 1 << 0;
 
@@ -125,6 +134,9 @@ const COPYING: u32 = 1 << 3;
 /// The task is about to rename something by a system call.
 const RENAMING: u32 = 1 << 4;
 
+/// The task has deduplicated in its last `ioctl(2)`.
+const DEDUPLICATED: u32 = 1 << 5;
+
 /// What is remembered in a task. Only the task itself changes it.
 #[derive(Zeroable)]
 pub(crate) struct TaskState {
@@ -136,7 +148,7 @@ pub(crate) struct TaskState {
     lock: Atomic<u64>,
     /// The record of the file that the task has renamed last.
     pub(crate) past: ArcSlot<Past>,
-    /// The system call in which the task deduplicates, with 1 added to its number, or 0.
+    /// The system call in which the task deduplicates, with [`DEDUPLICATED`].
     deduplicating: Atomic<u32>,
     /// The decision for the file that the task is making with `mknod(2)`. See
     /// [`crate::record`].
@@ -149,11 +161,6 @@ impl TaskState {
     #[inline]
     pub(crate) fn known(&self) -> Id {
         self.known.load(Relaxed)
-    }
-
-    /// The same; [`None`] if that has to be found out, or the task is not to be named.
-    pub(crate) fn known_identity(&self) -> Option<Id> {
-        Some(self.known()).filter(|id| id & 1 != 0)
     }
 
     /// Remembers that the identity with this number describes the task; 0 if that is not known.
@@ -174,19 +181,19 @@ impl TaskState {
 
     /// Whether the task deduplicates in the system call with this number.
     pub(crate) fn is_deduplicating(&self, system_call: u32) -> bool {
-        self.deduplicating.load(Relaxed) == system_call.wrapping_add(1)
+        self.deduplicating.load(Relaxed) == system_call
     }
 
     /// Whether the task has deduplicated in its last `ioctl(2)`.
     #[inline]
     pub(crate) fn has_deduplicated(&self) -> bool {
-        self.deduplicating.load(Relaxed) != 0
+        self.has(DEDUPLICATED)
     }
 
-    /// Remembers the system call in which the task deduplicates.
+    /// Remembers whether the task deduplicates now, and if so, in which system call.
     pub(crate) fn set_deduplicating(&self, system_call: Option<u32>) {
-        let number = system_call.map_or(0, |number| number.wrapping_add(1));
-        self.deduplicating.store(number, Relaxed);
+        self.set(DEDUPLICATED, system_call.is_some());
+        self.deduplicating.store(system_call.unwrap_or(0), Relaxed);
     }
 
     /// Whether the task is making a stamp.
@@ -201,9 +208,11 @@ impl TaskState {
         self.set(STAMPING, stamping);
     }
 
-    /// Whether the task is making a stamp, or a file system has ever copied a file on its behalf.
+    /// Whether a write of the task may be none of its own: it is making a stamp, has deduplicated
+    /// last, or a file system has ever copied a file on its behalf.
+    #[inline]
     pub(crate) fn is_busy(&self) -> bool {
-        self.has(STAMPING | COPYING)
+        self.has(STAMPING | COPYING | DEDUPLICATED)
     }
 
     /// Whether the names that the task is renaming change places.
@@ -304,7 +313,8 @@ pub(crate) struct FileState {
     /// Time at which the file was mapped so that its memory can be written to without a stamp, in
     /// nanoseconds since the Unix epoch; 0 if it was not.
     mapped_since: Atomic<i64>,
-    /// The record of the file that this one, newly created, takes the place of.
+    /// The record of the file that this one, newly created, takes the place of. It is only here
+    /// together with a `writer`.
     pub(crate) past: ArcSlot<Past>,
     flags: Atomic<u32>,
 }
@@ -342,15 +352,17 @@ impl FileState {
         self.flags.load(Relaxed) & CREATED != 0
     }
 
-    /// Whether nothing that has to be dropped was ever put here: with that comes a flag.
+    /// Whether there is nothing here that has to be dropped.
     #[inline]
     pub(crate) fn is_unused(&self) -> bool {
-        self.flags.load(Relaxed) == 0
+        // There is no past without a writer.
+        self.writer.is_empty()
     }
 
     /// Whether nothing was done through the file yet.
+    #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
-        self.is_unused() && self.settled.load(Relaxed) == 0
+        self.flags.load(Relaxed) == 0 && self.settled.load(Relaxed) == 0
     }
 
     /// Remembers that the file was modified once, by whoever its record names anyway. Nobody need
@@ -429,6 +441,7 @@ impl FileState {
     }
 
     /// Remembers what was made of a modification.
+    #[inline]
     pub(crate) fn settle(&self, id: Id, generation: u32, recorded: bool) {
         let outcome = if recorded { RECORDED } else { PASSED_OVER };
         let generation = u64::from(generation) << GENERATION_SHIFT;
@@ -476,6 +489,10 @@ pub(crate) struct InodeState {
     /// The last decision whether to record this inode, with what it depends on. See
     /// [`crate::policy`].
     pub(crate) verdict: Atomic<u64>,
+    /// What came of the last modification, with what that depends on. See [`crate::policy`].
+    pass: Atomic<u64>,
+    /// When that was, and under which settings.
+    pass_made: Atomic<u64>,
     /// Which attributes of a record there are.
     present: Atomic<u32>,
     /// Whether the inode has got a second name since it came into memory.
@@ -509,6 +526,7 @@ impl InodeState {
     }
 
     /// Whether the last record is that of an identity, and nobody has changed it since.
+    #[inline]
     pub(crate) fn is_last(&self, id: Id) -> bool {
         self.last.load(Relaxed) == id
     }
@@ -520,6 +538,24 @@ impl InodeState {
         self.stamped.store(now, Relaxed);
         self.last.store(id, Relaxed);
         before != id
+    }
+
+    /// Remembers what came of a modification just now, under a generation of the policy.
+    pub(crate) fn set_pass(&self, pass: u64, generation: u32) {
+        self.pass_made.store(Made::now(generation).0, Relaxed);
+        self.pass.store(pass, Relaxed);
+    }
+
+    /// What came of a modification.
+    #[inline]
+    pub(crate) fn pass(&self) -> u64 {
+        self.pass.load(Relaxed)
+    }
+
+    /// When that was, and under which settings.
+    #[inline]
+    pub(crate) fn pass_made(&self) -> Made {
+        Made(self.pass_made.load(Relaxed))
     }
 
     /// Remembers that somebody else has changed the record. The inode must be locked.
@@ -540,6 +576,7 @@ impl InodeState {
     }
 
     /// Whether the inode has, or had, more than one name since it came into memory.
+    #[inline]
     pub(crate) fn has_links(&self) -> bool {
         self.linked.load(Relaxed) != 0
     }
@@ -547,6 +584,35 @@ impl InodeState {
     /// Remembers that the inode is about to get another name.
     pub(crate) fn set_links(&self) {
         self.linked.store(1, Relaxed);
+    }
+}
+
+/// A time in ticks, and the generation of the policy in the bits above.
+#[derive(Clone, Copy)]
+pub(crate) struct Made(u64);
+
+impl Made {
+    /// Bits that ticks have: enough for a century.
+    const TICKS: u64 = (1 << GENERATION_SHIFT) - 1;
+
+    /// Now.
+    fn now(generation: u32) -> Self {
+        // CAST: Not less wide.
+        Made(u64::from(generation) << GENERATION_SHIFT | jiffies() as u64 & Self::TICKS)
+    }
+
+    /// The generation of the policy.
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        // CAST: What is left after the shift has 22 bits.
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+
+    /// Whether fewer than this many ticks have passed since then.
+    #[inline]
+    pub(crate) fn is_within(self, ticks: usize) -> bool {
+        // CAST: Not less wide.
+        ((jiffies() as u64).wrapping_sub(self.0) & Self::TICKS) < ticks as u64
     }
 }
 
