@@ -82,18 +82,23 @@ pub(crate) fn is_settled(cx: &Context<'_>, file: &LocalFile) -> bool {
     state::of_file(file).has(token)
 }
 
-/// Whether files like this one are ever stamped.
+/// Whether files like this one are ever stamped. That does not change.
 ///
 /// Pipes, sockets and devices are not, nor are files that only the kernel can see, and files that
 /// another file system uses to store its own: that one is stamped.
-fn is_ours(cx: &Context<'_>, file: &LocalFile) -> bool {
+#[inline]
+fn is_recordable(file: &LocalFile) -> bool {
     let inode = file.inode();
 
     inode.is_regular()
-        && !inode.is_private()
         && !file.is_backing()
+        && !inode.is_private()
         && !file.path().mount().is_internal()
-        && !is_copy(cx, file.path())
+}
+
+/// Whether this file is to be stamped when the current task modifies it.
+fn is_ours(cx: &Context<'_>, file: &LocalFile) -> bool {
+    is_recordable(file) && !is_copy(cx, file.path())
 }
 
 /// Whether this is a file that a file system is making as a copy of another one, on behalf of the
@@ -127,8 +132,11 @@ fn writer(cx: &Context<'_>) -> Result<Writer> {
 #[cold]
 #[inline(never)]
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
-    // Pipes and sockets come here with each write.
-    if file.inode().is_regular() && file.is_writable() && !is_nothing_new(cx, file) {
+    if !is_recordable(file) {
+        // Pipes and sockets would come here with each write.
+        let token = Epoch::now().token(state::of_task(cx).known());
+        state::of_file(file).set(token);
+    } else if file.is_writable() && !is_nothing_new(cx, file) {
         writing_anew(cx, file);
     }
 }
@@ -213,13 +221,17 @@ pub(crate) fn ioctl(cx: &Context<'_>, deduplicates: bool) {
 
 /// A task is about to modify an open file.
 fn modifying(cx: &Context<'_>, file: &LocalFile, wait: Wait<'_>) {
-    if !is_ours(cx, file) || !policy::is_enabled() || state::of_task(cx).is_stamping() {
+    let task = state::of_task(cx);
+    let file_state = state::of_file(file);
+    if !is_ours(cx, file) || task.is_stamping() {
         return;
     }
 
     // What is decided from here on holds for this epoch.
     let epoch = Epoch::begin();
-    let file_state = state::of_file(file);
+    if !policy::is_enabled() {
+        return file_state.set(epoch.token(task.known()));
+    }
     match writer(cx) {
         Ok(Writer::Named(writer)) => {
             let token = epoch.token(writer.id);

@@ -103,19 +103,46 @@ impl Drop for Spinner {
     }
 }
 
-/// Spins at the lowest priority until it is killed.
-pub(crate) fn spin() -> Result<std::convert::Infallible> {
-    // SAFETY: A zeroed `sched_param` is a valid one, and `SCHED_IDLE` wants the priority 0.
-    let status = unsafe {
-        let parameters: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters)
-    };
+/// Has the calling thread scheduled in another way.
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result {
+    // SAFETY: A zeroed `sched_param` is a valid one.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = priority;
+    // SAFETY: `parameters` is valid for the duration of the call.
+    let status = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
     if status != 0 {
         return Err(Error::Call {
-            doing: "get the lowest priority",
+            doing: "be scheduled in another way",
             source: std::io::Error::last_os_error(),
         });
     }
+    Ok(())
+}
+
+/// As long as this exists, the calling thread and what it forks then run until they wait for something.
+///
+/// Two processes that wait for each other are otherwise subject to what the scheduler thinks is fair: that depends on the
+/// instructions they took before, and makes a difference of one in a hundred from one boot to the next.
+pub(crate) struct InTurn;
+
+impl InTurn {
+    /// Begins it.
+    pub(crate) fn begin() -> Result<Self> {
+        schedule(libc::SCHED_FIFO, 1)?;
+        Ok(InTurn)
+    }
+}
+
+impl Drop for InTurn {
+    fn drop(&mut self) {
+        // What could be raised can be lowered.
+        let _ = schedule(libc::SCHED_OTHER, 0);
+    }
+}
+
+/// Spins at the lowest priority until it is killed.
+pub(crate) fn spin() -> Result<std::convert::Infallible> {
+    schedule(libc::SCHED_IDLE, 0)?;
     let mut turns = 0_u64;
     loop {
         turns = std::hint::black_box(turns.wrapping_add(1));

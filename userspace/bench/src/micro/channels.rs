@@ -10,7 +10,7 @@ use std::{
 use super::{Place, Row, processes::Forked};
 use crate::{
     error::{Context, Result},
-    meter::Reading,
+    meter::{InTurn, Reading},
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -70,12 +70,14 @@ fn a_pipe() -> Result<(File, File)> {
 fn pipe(place: &Place<'_>, ops: u32) -> Result<Reading> {
     let (there_read, there_write) = a_pipe()?;
     let (back_read, back_write) = a_pipe()?;
+    let _turn = InTurn::begin()?;
     let _child = Forked::run(|| echo(&there_read, &back_write))?;
     round_trips(place, ops, &there_write, &back_read)
 }
 
 fn unix_socket(place: &Place<'_>, ops: u32) -> Result<Reading> {
     let (ours, theirs) = UnixStream::pair().doing("make a pair of sockets")?;
+    let _turn = InTurn::begin()?;
     let _child = Forked::run(|| echo(&theirs, &theirs))?;
     round_trips(place, ops, &ours, &ours)
 }
@@ -88,6 +90,7 @@ fn tcp(place: &Place<'_>, ops: u32) -> Result<Reading> {
     ours.set_nodelay(true)
         .and_then(|()| theirs.set_nodelay(true))
         .doing("send bytes at once")?;
+    let _turn = InTurn::begin()?;
     let _child = Forked::run(|| echo(&theirs, &theirs))?;
     round_trips(place, ops, &ours, &ours)
 }
