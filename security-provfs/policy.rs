@@ -352,7 +352,11 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
     };
 
     let kept = &state::of_inode(inode).verdict;
-    let key = if needs.writer { None } else { key(path, inode) };
+    let key = if needs.writer {
+        None
+    } else {
+        key(path, inode, generation().into())
+    };
     if let Some(skipped) = key.and_then(|key| key.recall(kept.load(Relaxed))) {
         return Ok(skipped);
     }
@@ -364,15 +368,13 @@ pub(crate) fn decide(path: &Path, inode: &Inode, writer: &Identity) -> Result<Sk
     Ok(skipped)
 }
 
-/// What a decision about a name of a file depends on now; [`None`] if that is changing, or if the
-/// file may have other names.
-fn key(path: &Path, inode: &Inode) -> Option<Key> {
-    Key::new(generation().into(), path.mount(), path.dentry()).filter(|_| has_one_name(inode))
-}
-
-/// Whether a file has and had no other name: then its dentry stands for the name.
-fn has_one_name(inode: &Inode) -> bool {
-    inode.link_count() <= 1 && !state::of_inode(inode).has_links()
+/// What a decision about a name of a file depends on now, see [`Key::new`]; [`None`] if that is
+/// changing, or if the file may have other names: only without them its dentry stands for the name.
+fn key(path: &Path, inode: &Inode, version: u64) -> Option<Key> {
+    if inode.link_count() > 1 || state::of_inode(inode).has_links() {
+        return None;
+    }
+    Key::new(version, path.mount(), path.dentry())
 }
 
 /// What a modification is about to depend on, to be remembered with what comes of it.
@@ -381,8 +383,7 @@ pub(crate) struct Pass(Key);
 impl Pass {
     /// The same as for a decision, and who modifies the file in which epoch; [`None`] likewise.
     pub(crate) fn new(path: &Path, inode: &Inode, token: Token) -> Option<Self> {
-        let key = Key::new(token.number(), path.mount(), path.dentry());
-        key.filter(|_| has_one_name(inode)).map(Pass)
+        key(path, inode, token.number()).map(Pass)
     }
 
     /// Remembers that a rule skipped the modification, or that a record was made of it just now.
