@@ -73,7 +73,7 @@ run_fsx() {
     local fs pids=()
     for fs in "${file_systems[@]}"; do
         mkdir "/run/$fs"
-        "$fsx" -q -q -S 1 -N "$operations" -P "/run/$fs" "/mnt/$fs/fsx" >"/run/$fs/output" 2>&1 &
+        "$fsx" -q -q -f "${0%/*}/fsx.toml" -S 1 -N "$operations" -P "/run/$fs" "/mnt/$fs/fsx" >"/run/$fs/output" 2>&1 &
         pids+=($!)
     done
     for fs in "${file_systems[@]}"; do
