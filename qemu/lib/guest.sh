@@ -29,6 +29,14 @@ disk() {
 
 mounted() { mountpoint -q "$1"; }
 
+# The processors that qemu/run has kept out of the boot.
+start_processors() {
+    local online
+    for online in /sys/devices/system/cpu/cpu*/online; do
+        [[ ! -e $online || $(<"$online") == 1 ]] || echo 1 >"$online" || return
+    done
+}
+
 mount_kernel_filesystems() {
     mounted /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security
     mounted /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
@@ -103,13 +111,13 @@ look_for_leaks() {
 }
 
 STDOUT=$(port stdout) && STDERR=$(port stderr) && STATUS=$(port status) || exit
-if mount_kernel_filesystems && mount_tests; then
+if start_processors && mount_kernel_filesystems && mount_tests; then
     run_command
     status=$?
     unmount_tests
     [[ $LEAKS == true ]] && look_for_leaks
 else
-    echo "qemu/run: the guest could not mount: ${FS[*]}" >"$STDERR"
+    echo "qemu/run: the guest could not start its processors, or mount: ${FS[*]}" >"$STDERR"
     status=253
 fi
 sync
