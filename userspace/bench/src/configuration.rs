@@ -118,12 +118,14 @@ impl Peers {
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.find(program).unwrap_or_else(|| program.into()));
         if let Some(root) = &self.root {
-            let libraries =
-                ["usr/lib", "lib"].map(|folder| root.join(folder).join("x86_64-linux-gnu"));
-            command.env(
-                "LD_LIBRARY_PATH",
-                format!("{}:{}", libraries[0].display(), libraries[1].display()),
-            );
+            // In the last one fio looks for its own, by an absolute path that is another one here.
+            let libraries = [
+                "usr/lib/x86_64-linux-gnu",
+                "lib/x86_64-linux-gnu",
+                "usr/lib/x86_64-linux-gnu/ceph",
+            ]
+            .map(|folder| root.join(folder).display().to_string());
+            command.env("LD_LIBRARY_PATH", libraries.join(":"));
         }
         command
     }
