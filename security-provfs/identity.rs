@@ -16,7 +16,7 @@
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN,
+            self,
             GFP_KERNEL_ACCOUNT, //
         },
         Flags, //
@@ -81,7 +81,7 @@ use crate::{
 /// Memory of identities is charged to who causes it; running out of it is not worth a message, for
 /// it is counted.
 fn quietly() -> Flags {
-    GFP_KERNEL_ACCOUNT | __GFP_NOWARN
+    GFP_KERNEL_ACCOUNT | flags::__GFP_NOWARN
 }
 
 /// How many comms a fallback session has at most.
@@ -176,7 +176,7 @@ struct Fields(u8);
 impl Fields {
     fn has(self, field: Field) -> bool {
         // CAST: The enum has no fields.
-        self.0 & 1 << field as u8 != 0
+        self.0 & (1 << field as u8) != 0
     }
 
     fn set(&mut self, field: Field, on: bool) {

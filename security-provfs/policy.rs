@@ -11,7 +11,7 @@
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN,
+            self,
             GFP_KERNEL, //
         },
         Flags, //
@@ -81,7 +81,7 @@ use crate::{
 
 /// Running out of memory is counted, and not worth a message.
 fn quietly() -> Flags {
-    GFP_KERNEL | __GFP_NOWARN
+    GFP_KERNEL | flags::__GFP_NOWARN
 }
 
 /// Whether anything is recorded.

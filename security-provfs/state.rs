@@ -74,7 +74,7 @@ pub(crate) fn next_id() -> Id {
 ///
 /// They are 2, so that a token of no identity, which has 2 there, is neither an empty one, which
 /// has 0, nor that of an identity, which is odd.
-static EPOCH: Atomic<u64> = Atomic::new(1 << ID_BITS | 2);
+static EPOCH: Atomic<u64> = Atomic::new((1 << ID_BITS) | 2);
 
 /// Makes everybody who writes to an open file look again at what there is to do.
 ///
@@ -408,7 +408,7 @@ impl FileState {
     /// under this generation of the policy.
     pub(crate) fn settled(&self, id: Id, generation: u32) -> Settled {
         let settled = self.settled.load(Relaxed);
-        let key = id | u64::from(generation) << GENERATION_SHIFT;
+        let key = id | (u64::from(generation) << GENERATION_SHIFT);
         if settled == key | RECORDED {
             Settled::Recorded
         } else if settled == key | PASSED_OVER {
@@ -598,7 +598,7 @@ impl Made {
     /// Now.
     fn now(generation: u32) -> Self {
         // CAST: Not less wide.
-        Made(u64::from(generation) << GENERATION_SHIFT | jiffies() as u64 & Self::TICKS)
+        Made((u64::from(generation) << GENERATION_SHIFT) | (jiffies() as u64 & Self::TICKS))
     }
 
     /// The generation of the policy.

@@ -9,7 +9,7 @@
 use kernel::{
     alloc::{
         flags::{
-            __GFP_NOWARN,
+            self,
             GFP_KERNEL, //
         },
         Flags, //
@@ -157,7 +157,7 @@ impl Present {
 
 /// Running out of memory is counted, and not worth a message.
 fn quietly() -> Flags {
-    GFP_KERNEL | __GFP_NOWARN
+    GFP_KERNEL | flags::__GFP_NOWARN
 }
 
 /// The value of an attribute, put at the beginning of `buf`, which is left with the rest.

@@ -639,7 +639,7 @@ impl Marks {
     #[inline]
     fn rule_out(&self, rule: &Rule) -> bool {
         let marks = self.0.get(rule.kind.index()).unwrap_or(&0);
-        rule.hint < NO_HINT && marks >> rule.hint & 1 == 0
+        rule.hint < NO_HINT && (marks >> rule.hint) & 1 == 0
     }
 }
 
@@ -699,8 +699,8 @@ impl Hints {
     #[inline]
     pub fn may_match_origin(&self, facts: &Facts<'_>) -> bool {
         self.incomplete
-            || self.fs_types >> word_mark(facts.fs_type) & 1 != 0
-            || self.comms >> word_mark(facts.comm) & 1 != 0
+            || (self.fs_types >> word_mark(facts.fs_type)) & 1 != 0
+            || (self.comms >> word_mark(facts.comm)) & 1 != 0
     }
 
     /// Whether a rule may match because of a path.
@@ -724,7 +724,7 @@ impl Hints {
     /// Whether a rule may match because of a component of a path that is not its first one.
     #[inline]
     pub fn may_match_name(&self, name: &[u8]) -> bool {
-        let has = |set: u64, byte: Option<&u8>| set >> (byte.unwrap_or(&0) & 63) & 1 != 0;
+        let has = |set: u64, byte: Option<&u8>| (set >> (byte.unwrap_or(&0) & 63)) & 1 != 0;
 
         self.names.may_have(name)
             || has(self.prefixes, name.first())
@@ -749,7 +749,7 @@ impl Names {
 
     #[inline]
     fn may_have(&self, name: &[u8]) -> bool {
-        self.heads >> mark(name) & 1 != 0 && self.tails >> tail_mark(name) & 1 != 0
+        (self.heads >> mark(name)) & 1 != 0 && (self.tails >> tail_mark(name)) & 1 != 0
     }
 }
 

@@ -132,7 +132,7 @@ pub fn unescape(stored: &[u8], out: &mut Writer<'_>) -> Fit {
     while let Some((&byte, tail)) = rest.split_first() {
         let (byte, tail) = match (byte, tail) {
             (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, behind),
+                (Some(high), Some(low)) => ((high << 4) | low, behind),
                 _ => (byte, tail),
             },
             _ => (byte, tail),

@@ -227,7 +227,10 @@ fn sqlite_inserts(site: &Site<'_>) -> Result<Reading> {
 
 fn editor_save(site: &Site<'_>) -> Result<Reading> {
     let file = site.dir.join("text");
-    let text: String = (0..400).map(|line| format!("{line:0>60}\n")).collect();
+    let mut text = String::new();
+    for line in 0..400 {
+        text += &format!("{line:0>60}\n");
+    }
     fs::write(&file, text).at("write", &file)?;
     // As if made yesterday: the editor finds the file of somebody else.
     pass_time(Duration::from_secs(2));

@@ -150,7 +150,7 @@ fn set_quota(mounted: &Mounted, user: u32, bytes: u64) -> Outcome {
         libc::syscall(
             libc::SYS_quotactl_fd,
             root.as_raw_fd(),
-            Q_SETQUOTA << 8 | USRQUOTA,
+            (Q_SETQUOTA << 8) | USRQUOTA,
             user,
             &raw const quota,
         )

@@ -38,7 +38,7 @@ impl Key {
     /// The key of what was looked at.
     pub fn of(stat: &Statx) -> Self {
         Key {
-            dev: u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+            dev: (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor),
             ino: stat.stx_ino,
         }
     }
@@ -236,13 +236,13 @@ impl Table {
         let other_device = key.dev != root.dev;
         let mut number = if other_device || key.ino <= INodeNo::ROOT.0 {
             // The device goes where numbers of inodes rarely reach.
-            let device = (key.dev >> 32) << 8 ^ key.dev & 0xffff_ffff;
-            key.ino ^ (device | 1) << 44 ^ 1 << 63
+            let device = ((key.dev >> 32) << 8) ^ (key.dev & 0xffff_ffff);
+            key.ino ^ ((device | 1) << 44) ^ (1 << 63)
         } else {
             key.ino
         };
         while number <= INodeNo::ROOT.0 || self.by_number.contains_key(&number) {
-            number = number.wrapping_add(1 << 32 | 1);
+            number = number.wrapping_add((1 << 32) | 1);
         }
         number
     }
@@ -293,12 +293,15 @@ pub fn attributes(number: INodeNo, stat: &Statx) -> FileAttr {
 
 /// A device number as FUSE has it, which is `new_encode_dev` in the kernel.
 fn encode_device(major: u32, minor: u32) -> u32 {
-    minor & 0xff | (major & 0xfff) << 8 | (minor & 0xf_ff00) << 12
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xf_ff00) << 12)
 }
 
 /// The device that `encode_device` makes a number of.
 pub fn decode_device(number: u32) -> rustix::fs::Dev {
-    rustix::fs::makedev(number >> 8 & 0xfff, number & 0xff | number >> 12 & 0xf_ff00)
+    rustix::fs::makedev(
+        (number >> 8) & 0xfff,
+        (number & 0xff) | ((number >> 12) & 0xf_ff00),
+    )
 }
 
 fn time(stamp: &StatxTimestamp) -> SystemTime {
@@ -360,7 +363,7 @@ mod tests {
     #[test]
     fn numbers_of_other_devices_do_not_collide() {
         let root = Key {
-            dev: 8 << 32 | 1,
+            dev: (8 << 32) | 1,
             ino: 2,
         };
         let mut table = Table::default();
@@ -380,7 +383,7 @@ mod tests {
                 ino: 7,
             },
             Key {
-                dev: 9 << 32 | 3,
+                dev: (9 << 32) | 3,
                 ino: 7,
             },
             Key {
