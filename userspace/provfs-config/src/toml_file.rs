@@ -378,11 +378,12 @@ enabled = 1
 
     /// A file with a comment wherever one can be.
     fn commented(rules: &[String]) -> String {
-        let lines: String = rules
+        let lines: Vec<String> = rules
             .iter()
             .enumerate()
             .map(|(at, rule)| format!("  # above {at}\n  '{rule}', # behind {at}\n"))
             .collect();
+        let lines = lines.concat();
         format!("# top\nskip = [\n{lines}  # last\n] # end\n")
     }
 

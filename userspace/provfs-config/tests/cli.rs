@@ -9,6 +9,7 @@ use std::{
 };
 
 use assert_cmd::cargo::CommandCargoExt;
+use rustix::pipe::PipeFlags;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -826,7 +827,7 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let root = Root::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
     drop(reader);
     let output = root.command(&["list"]).stdout(writer).output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));

@@ -50,12 +50,12 @@ fn from_bytes(bytes: &Bytes) -> Value {
     match bytes.to_str() {
         Ok(text) => json!(text),
         Err(_) => {
-            let hex: String = bytes
+            let digits: Vec<String> = bytes
                 .as_bytes()
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect();
-            json!({ "hex": hex })
+            json!({ "hex": digits.concat() })
         }
     }
 }

@@ -400,9 +400,10 @@ proptest! {
         path in path(),
         fs_type in word(), comm in word(), uid in 0u32..6,
     ) {
-        let text: String = rules.iter().map(|(not, rule, separator)| {
+        let text: Vec<String> = rules.iter().map(|(not, rule, separator)| {
             format!("{}{}{separator}", if *not { "!" } else { "" }, rule.text())
         }).collect();
+        let text = text.concat();
         let mut compiled = vec![Rule::EMPTY; skip::max_rules(text.as_bytes())];
         let count = skip::compile(text.as_bytes(), &mut compiled)
             .map_err(|error| TestCaseError::fail(format!("{text:?}: {error}")))?;

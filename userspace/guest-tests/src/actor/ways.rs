@@ -175,8 +175,8 @@ fn write_by_aio(fd: BorrowedFd<'_>) -> Result {
     checked(unsafe { libc::syscall(libc::SYS_io_setup, 1, &raw mut context) })?;
     let iocbs = [&raw const iocb];
     // SAFETY: There is one request in the array, and it and its bytes live until it is done.
-    let submitted =
-        checked(unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) });
+    let submitted = unsafe { libc::syscall(libc::SYS_io_submit, context, 1, iocbs.as_ptr()) };
+    let submitted = checked(submitted);
     let mut event = [0_i64; 4];
     let done = submitted.and_then(|_| {
         let timeout = std::ptr::null::<libc::timespec>();
