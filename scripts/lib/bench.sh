@@ -36,7 +36,7 @@ make_repository() {
         cd "$work" || exit
         export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_{AUTHOR,COMMITTER}_{NAME,EMAIL}=bench
         export GIT_{AUTHOR,COMMITTER}_DATE="1700000000 +0000"
-        git init -q -b main && git add -A && git commit -qm sources && git bundle create -q "$inputs/sources.bundle" main
+        git init -q -b main && git add -A && git commit -qm sources && git bundle create -q "$inputs/sources.bundle" HEAD main
     ) && rm -rf "$work"
 }
 
