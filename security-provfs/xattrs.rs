@@ -164,6 +164,8 @@ fn quietly() -> Flags {
 ///
 /// What does not fit is too long to be ours, if there was room for everything that we write. Then
 /// it is as good as absent, else this fails with `ERANGE`.
+// What is used is taken off the front of it.
+#[allow(clippy::mut_mut)]
 fn get<'b>(
     dentry: &Dentry,
     name: &CStr,
