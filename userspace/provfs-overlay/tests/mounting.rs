@@ -30,7 +30,7 @@ fn is_mounted(path: &Path) -> bool {
 }
 
 /// Waits until something holds.
-fn eventually(what: impl Fn() -> bool) -> bool {
+fn eventually(mut what: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(10) {
         if what() {
@@ -368,5 +368,55 @@ struct Unmount<'a>(&'a Path);
 impl Drop for Unmount<'_> {
     fn drop(&mut self) {
         run("umount", ["-l".as_ref(), self.0.as_os_str()]);
+    }
+}
+
+/// The daemon reads the environment of who asks. Here one thread of that process writes a mapping
+/// back, with its memory locked, while others open files, and the daemon has one thread for both.
+#[test]
+fn who_waits_for_the_mount_with_its_memory_locked_does_not_hang_it() {
+    if !can_mount() {
+        return;
+    }
+    let m = Mounted::new(&["--threads", "1", "--no-passthrough"]);
+    // Later would be too late: to look for it is to look into the memory of all processes.
+    let daemon = m.daemon().to_string();
+    let script = "import ctypes, mmap, threading
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 16, 32
+size = 32 << 20
+mapped = open('mapped', 'w+b')
+mapped.truncate(size)
+c = ctypes.CDLL(None)
+c.mmap.argtypes = [ctypes.c_ulong] * 6
+c.mmap.restype = ctypes.c_ulong
+at = c.mmap(0, size, mmap.PROT_READ | mmap.PROT_WRITE, MAP_SHARED, mapped.fileno(), 0)
+ctypes.memset(at, 1, size)
+put = at, size, mmap.PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, 2 ** 64 - 1, 0
+def ask(number):
+    for turn in range(50):
+        with open(f'f{number}', 'w') as f:
+            f.write(str(turn))
+threads = [threading.Thread(target=ask, args=[number]) for number in range(8)]
+threads.insert(2, threading.Thread(target=c.mmap, args=put))
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+";
+    let mut asking = Command::new("python3")
+        .args(["-c", script])
+        .current_dir(&m.mnt)
+        .env("PROV_SESSION", "s-1")
+        .spawn()
+        .unwrap();
+    let answered = eventually(|| asking.try_wait().unwrap().is_some());
+    if !answered {
+        // Nothing else lets go of who waits.
+        run("kill", ["-9", &daemon]);
+    }
+    let status = asking.wait().unwrap();
+    assert!(answered, "nobody answered");
+    assert!(status.success(), "{status}");
+    for number in 0..8 {
+        let record = m.record(&format!("f{number}"));
+        assert!(record.starts_with("s-1 "), "{record}");
     }
 }

@@ -17,11 +17,11 @@ use parking_lot::Mutex;
 use provfs::pure::{
     environ::{Declared, Kind, NameList, Wanted, search_slice},
     fallback::stops_chain,
-    limits::ENV_MAX,
 };
 
 use super::{
     credentials::Rights,
+    environ::{self, Awaited, Environment},
     identity::{Identity, Known},
 };
 
@@ -47,6 +47,8 @@ pub struct Process {
     gid: u32,
     groups: Vec<u32>,
     declared: Declared,
+    /// What it declares could not be read in time.
+    awaited: Option<Arc<Awaited>>,
     /// Who it is.
     pub identity: Arc<Identity>,
 }
@@ -257,11 +259,14 @@ impl Callers {
             let exiting = now.environ == 0;
             let same_name = process.mark.comm == now.comm;
             let same_rights = process.uid == uid && process.gid == gid;
-            if same_rights && (same_program || exiting && same_name) {
-                return process.clone();
-            }
-            if same_program || exiting {
-                claims = Some(process.declared.clone());
+            let may_claim = same_program || exiting;
+            match process.awaited.as_ref().map(|awaited| awaited.get()) {
+                Some(Some(block)) if may_claim => claims = Some(self.declared(&block)),
+                _ if same_rights && (same_program || exiting && same_name) => {
+                    return process.clone();
+                }
+                None if may_claim => claims = Some(process.declared.clone()),
+                _ => {}
             }
         }
         let process = Arc::new(self.find_out(tid, uid, gid, claims, opener));
@@ -292,10 +297,14 @@ impl Callers {
             .unwrap_or_default();
         let status = (tid != 0).then(|| Status::of(tid)).flatten();
 
-        let declared = match (claims, opener) {
-            (Some(claims), _) => claims,
-            (None, Some(opener)) if mark.environ == 0 => opener.declared.clone(),
-            (None, _) => self.declared(tid),
+        let (declared, awaited) = match (claims, opener) {
+            (Some(claims), _) => (claims, None),
+            (None, Some(opener)) if mark.environ == 0 => (opener.declared.clone(), None),
+            (None, _) if tid == 0 => (Declared::new(), None),
+            (None, _) => match environ::of(tid) {
+                Environment::Read(block) => (self.declared(&block), None),
+                Environment::Awaited(awaited) => (Declared::new(), Some(awaited)),
+            },
         };
         let known = match &status {
             Some(status) => known(tid, status, &mark),
@@ -314,22 +323,14 @@ impl Callers {
             groups: status.map(|status| status.groups).unwrap_or_default(),
             identity: Arc::new(Identity::new(&known, &declared)),
             declared,
+            awaited,
         }
     }
 
-    /// What the environment says that the program of this thread was executed with.
-    fn declared(&self, tid: u32) -> Declared {
+    /// What an environment says.
+    fn declared(&self, environment: &[u8]) -> Declared {
         let mut declared = Declared::new();
-        if tid == 0 {
-            return declared;
-        }
-        // A process that this one may not look at declares nothing to it.
-        if let Ok(file) = File::open(format!("/proc/{tid}/environ")) {
-            let mut block = Vec::new();
-            // The end counts, as it does in the kernel; more than a few pages are rare.
-            let _ = file.take(16 * ENV_MAX as u64).read_to_end(&mut block);
-            search_slice(&self.names.wanted(), &mut declared, &block);
-        }
+        search_slice(&self.names.wanted(), &mut declared, environment);
         declared
     }
 }
@@ -437,7 +438,10 @@ mod tests {
     fn what_a_program_declares_is_found_until_it_executes_another() {
         let callers = Callers::new(EnvNames::default());
         let mut child = std::process::Command::new("sh")
-            .args(["-c", "read a; PROV_SESSION=s-2 exec sh -c 'echo; read b'"])
+            .args([
+                "-c",
+                "echo; read a; PROV_SESSION=s-2 exec sh -c 'echo; read b'",
+            ])
             .env("PROV_SESSION", "s-1")
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -445,11 +449,16 @@ mod tests {
             .unwrap();
         let pid = child.id();
         let session = || callers.process(pid, 0, 0, None).identity.session.clone();
+        let mut output = child.stdout.take().unwrap();
+        // `spawn` returns in the middle of exec, when the new environment has no place yet. A
+        // program that says something has one.
+        let mut wait_for_program = || output.read_exact(&mut [0]).unwrap();
+        wait_for_program();
         assert_eq!(session(), b"s-1");
         use std::io::Write;
         let mut input = child.stdin.take().unwrap();
         input.write_all(b"\n").unwrap();
-        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        wait_for_program();
         assert_eq!(session(), b"s-2");
         drop(input);
         child.wait().unwrap();
