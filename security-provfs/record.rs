@@ -132,11 +132,14 @@ fn writer(cx: &Context<'_>) -> Result<Writer> {
 #[cold]
 #[inline(never)]
 pub(crate) fn writing(cx: &Context<'_>, file: &LocalFile) {
+    if file.is_writable() && is_nothing_new(cx, file) {
+        return;
+    }
     if !is_recordable(file) {
         // Pipes and sockets would come here with each write.
         let token = Epoch::now().token(state::of_task(cx).known());
         state::of_file(file).set(token);
-    } else if file.is_writable() && !is_nothing_new(cx, file) {
+    } else if file.is_writable() {
         writing_anew(cx, file);
     }
 }
@@ -169,7 +172,8 @@ pub(crate) fn mapping_writable(cx: &Context<'_>, file: &LocalFile) {
 /// which the inode remembers what came: a rule skipped it, or a record was made that is young
 /// enough. Then that is counted, and nothing else is to be done.
 ///
-/// This is what [`modifying`] would find, in a fraction of its instructions.
+/// This is what [`modifying`] would find, in a fraction of its instructions. Of what is not
+/// [recordable](is_recordable) nothing is remembered.
 #[inline]
 fn is_nothing_new(cx: &Context<'_>, file: &LocalFile) -> bool {
     let task = state::of_task(cx);
