@@ -32,7 +32,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{Overlay, StartError, args::Args, overlay::Settings, status::Status};
+use crate::{Overlay, StartError, args::Args, overlay::Settings, reaper::Ways, status::Status};
 
 /// How `fusermount3` is told where to send the open device.
 const DEVICE_GOES_TO: &str = "_FUSE_COMMFD";
@@ -103,6 +103,9 @@ fn serve(
 ) -> Result<(), StartError> {
     let overlay = Overlay::new(places.fd, settings)?;
     let device = mount(&places.mount, options)?;
+    let second = device
+        .try_clone()
+        .map_err(|e| StartError::set_up("copy a descriptor", e))?;
     let _guard = start_guard(&places.mount)?;
     let notifier = overlay.notifier();
     let (inodes, reaper) = overlay.keepers();
@@ -118,8 +121,11 @@ fn serve(
     // Nobody else sets it.
     let _ = notifier.set(session.notifier());
 
-    let waker = session.notifier();
-    spawn("reaper", move || reaper.run(inodes, waker))?;
+    let ways = Ways {
+        notifier: session.notifier(),
+        device: second,
+    };
+    spawn("reaper", move || reaper.run(inodes, ways))?;
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
         .map_err(|e| StartError::set_up("take signals", e))?;
     let mount = places.mount.clone();

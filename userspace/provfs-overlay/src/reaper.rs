@@ -3,14 +3,24 @@
 //! Each inode that the kernel knows takes one, and the kernel forgets inodes only when it needs
 //! memory. When most descriptors are taken, it is asked to forget names that were not looked up for
 //! long; inodes that are in use it keeps.
+//!
+//! Linux 6.18 and later are told which inodes. Earlier kernels are told names, each of which waits
+//! for the lock of its directory, which whoever makes files there holds most of the time: that may be
+//! too slow for many files in one directory.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc, thread, time::Duration};
+use std::{
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use fuser::{FileType, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::{
     fs::{AtFlags, CWD, StatxFlags, statx},
-    io::{Errno, Result},
+    io::{Errno, Result, write},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
@@ -21,6 +31,21 @@ const PATIENCE: (Duration, u32) = (Duration::from_millis(10), 200);
 
 /// Part of the inodes that are to be forgotten at a time.
 const SHARE: usize = 4;
+
+/// `FUSE_NOTIFY_PRUNE` of `include/uapi/linux/fuse.h`.
+const NOTIFY_PRUNE: u32 = 9;
+
+/// Inodes in a message.
+const PRUNED: usize = 1024;
+
+/// The ways to the kernel.
+#[derive(Debug)]
+pub struct Ways {
+    /// To name what it is to forget.
+    pub notifier: Notifier,
+    /// For a message that the notifier does not know.
+    pub device: OwnedFd,
+}
 
 /// Watches how many descriptors are taken.
 #[derive(Debug)]
@@ -85,7 +110,8 @@ impl Reaper {
     }
 
     /// Works until the process ends.
-    pub fn run(self: Arc<Self>, inodes: Arc<Inodes>, notifier: Notifier) {
+    pub fn run(self: Arc<Self>, inodes: Arc<Inodes>, ways: Ways) {
+        let mut can_prune = true;
         loop {
             let mut wanted = self.wanted.lock();
             while !*wanted {
@@ -93,8 +119,14 @@ impl Reaper {
             }
             *wanted = false;
             drop(wanted);
-            for inode in to_let_go(inodes.all()) {
-                let_go(&inodes, &notifier, &inode);
+            let chosen = to_let_go(inodes.all());
+            if can_prune {
+                can_prune = chosen.chunks(PRUNED).all(|some| prune(&ways.device, some));
+            }
+            if !can_prune {
+                for inode in &chosen {
+                    let_go(&inodes, &ways.notifier, inode);
+                }
             }
             // The answers take a moment, and nothing is gained by asking twice.
             thread::sleep(PATIENCE.0);
@@ -120,6 +152,38 @@ fn to_let_go(mut all: Vec<Arc<Inode>>) -> Vec<Arc<Inode>> {
     all
 }
 
+/// Asks the kernel to forget inodes that are not in use, without any lock of a directory. Returns
+/// `false` if this kernel cannot do that.
+fn prune(device: &OwnedFd, inodes: &[Arc<Inode>]) -> bool {
+    match write(
+        device,
+        &prune_message(inodes.iter().map(|inode| inode.number.0)),
+    ) {
+        Err(Errno::INVAL) => false,
+        Err(error) => {
+            log::debug!("{} inodes are kept: {error}", inodes.len());
+            true
+        }
+        Ok(_) => true,
+    }
+}
+
+/// `struct fuse_out_header` and `struct fuse_notify_prune_out`, and then the numbers of inodes.
+fn prune_message(numbers: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
+    let count = numbers.len() as u32;
+    let mut message = vec![0; 4];
+    message.extend(NOTIFY_PRUNE.to_ne_bytes());
+    // No request is answered.
+    message.extend(0_u64.to_ne_bytes());
+    message.extend(count.to_ne_bytes());
+    // Padding.
+    message.extend([0; 12]);
+    message.extend(numbers.flat_map(u64::to_ne_bytes));
+    let len = message.len() as u32;
+    message[..4].copy_from_slice(&len.to_ne_bytes());
+    message
+}
+
 /// Asks the kernel to forget the name of an inode.
 fn let_go(inodes: &Inodes, notifier: &Notifier, inode: &Inode) {
     let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{}", inode.proc_name())) else {
@@ -139,4 +203,22 @@ fn let_go(inodes: &Inodes, notifier: &Notifier, inode: &Inode) {
 fn parent_number(inodes: &Inodes, parent: &Path) -> Option<fuser::INodeNo> {
     let stat = statx(CWD, parent, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO).ok()?;
     inodes.number_of(Key::of(&stat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_its_length_and_the_numbers() {
+        let message = prune_message([7, 8].into_iter());
+        let word = |at: usize| u32::from_ne_bytes(message[at..at + 4].try_into().unwrap());
+        assert_eq!((message.len(), word(0)), (48, 48));
+        assert_eq!((word(4), word(8), word(12)), (9, 0, 0));
+        assert_eq!((word(16), word(20), word(24), word(28)), (2, 0, 0, 0));
+        assert_eq!(
+            message[32..],
+            [7_u64.to_ne_bytes(), 8_u64.to_ne_bytes()].concat()
+        );
+    }
 }

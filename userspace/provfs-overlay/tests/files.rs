@@ -491,6 +491,16 @@ fn descriptors_do_not_run_out() {
         (text(&find.stdout), text(&find.stderr)),
         (there, String::new())
     );
+    // Whoever makes files has their directory locked meanwhile.
+    let script = "for d in a b c d; do mkdir \"$0/$d\"; (i=0; while [ $i -lt 1000 ]; do : >\"$0/$d/$i\" || exit; i=$((i + 1)); done) & done; wait";
+    let make = Command::new("sh")
+        .args(["-c", script])
+        .arg(&mnt)
+        .output()
+        .unwrap();
+    assert_eq!(text(&make.stderr), "");
+    let made = |name| fs::read_dir(src.join(name)).unwrap().count();
+    assert_eq!(["a", "b", "c", "d"].map(made), [1000; 4]);
     Command::new("fusermount3")
         .args(["-u", "-z"])
         .arg(&mnt)

@@ -1,6 +1,6 @@
 //! Names: looking up, making, linking, renaming and removing.
 
-use std::{ffi::OsStr, path::Path, sync::Arc};
+use std::{ffi::OsStr, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use fuser::{FileType, INodeNo, Request};
 use rustix::{
@@ -8,7 +8,7 @@ use rustix::{
         AtFlags, FileType as RawType, Mode, RenameFlags, Statx, linkat, mkdirat, mknodat,
         readlinkat, renameat_with, symlinkat, unlinkat,
     },
-    io::{Errno, Result},
+    io::{Errno, Result, fcntl_dupfd_cloexec},
 };
 
 use crate::{
@@ -41,6 +41,13 @@ impl Overlay {
         Ok(found)
     }
 
+    /// Takes a descriptor, to be given back when something was made and is to be looked up: what is
+    /// made and then cannot be told of would be left behind.
+    pub(crate) fn room(&self) -> Result<OwnedFd> {
+        self.reaper
+            .retrying(|| fcntl_dupfd_cloexec(&self.proc_fds, 0))
+    }
+
     pub(crate) fn readlink(&self, inode: INodeNo) -> Result<Vec<u8>> {
         let inode = self.inodes.get(inode)?;
         Ok(readlinkat(&*inode, c"", Vec::new())?.into_bytes())
@@ -55,10 +62,12 @@ impl Overlay {
     ) -> Result<Entry> {
         check_name(at.name)?;
         let parent = self.inodes.get(at.parent)?;
+        let room = self.room()?;
         {
             let _acting = self.acting(request)?.masking(umask);
             mkdirat(&*parent, at.name, Mode::from_raw_mode(mode))?;
         }
+        drop(room);
         let made = self.lookup_in(&parent, at.name)?;
         self.made(request, made, FileType::Directory)
     }
@@ -90,12 +99,14 @@ impl Overlay {
     ) -> Result<Entry> {
         check_name(at.name)?;
         let parent = self.inodes.get(at.parent)?;
+        let room = self.room()?;
         {
             let _acting = self.acting(request)?.masking(umask);
             let kind = RawType::from_raw_mode(mode);
             let mode = Mode::from_raw_mode(mode);
             mknodat(&*parent, at.name, kind, mode, decode_device(device))?;
         }
+        drop(room);
         let made = self.lookup_in(&parent, at.name)?;
         self.made(request, made, FileType::RegularFile)
     }
@@ -103,10 +114,12 @@ impl Overlay {
     pub(crate) fn symlink(&self, request: &Request, at: Name<'_>, target: &Path) -> Result<Entry> {
         check_name(at.name)?;
         let parent = self.inodes.get(at.parent)?;
+        let room = self.room()?;
         {
             let _acting = self.acting(request)?;
             symlinkat(target, &*parent, at.name)?;
         }
+        drop(room);
         self.lookup_in(&parent, at.name)
     }
 
@@ -114,12 +127,14 @@ impl Overlay {
         check_name(at.name)?;
         let inode = self.inodes.get(inode)?;
         let parent = self.inodes.get(at.parent)?;
+        let room = self.room()?;
         {
             let _acting = self.acting(request)?;
             // The link in /proc is followed, and leads to the inode itself.
             let flags = AtFlags::SYMLINK_FOLLOW;
             linkat(&self.proc_fds, inode.proc_name(), &*parent, at.name, flags)?;
         }
+        drop(room);
         self.lookup_in(&parent, at.name)
     }
 

@@ -79,6 +79,7 @@ impl Overlay {
         let parent = self.inodes.get(at.parent)?;
         let wanted = OFlags::from_bits_retain(flags as u32);
         let plain = behind(wanted);
+        let room = self.room()?;
         let (fd, created) = {
             let _acting = self.acting(request)?.masking(umask);
             let mode = Mode::from_raw_mode(mode);
@@ -95,7 +96,9 @@ impl Overlay {
                 made => (made?, true),
             }
         };
+        drop(room);
         let (inode, stat) = self.inode_of(&fd)?;
+        self.reaper.watch(self.inodes.len());
         let open = self.opened(request, inode.clone(), fd, plain, created);
         let finished = self.finish_creation(request, open, stat, &wanted, created, register);
         if finished.is_err() {
