@@ -35,6 +35,9 @@ const SHARE: usize = 4;
 /// `FUSE_NOTIFY_PRUNE` of `include/uapi/linux/fuse.h`.
 const NOTIFY_PRUNE: u32 = 9;
 
+/// Bytes of such a message before the numbers.
+const PRUNE_LEN: u32 = 32;
+
 /// Inodes in a message.
 const PRUNED: usize = 1024;
 
@@ -171,7 +174,8 @@ fn prune(device: &OwnedFd, inodes: &[Arc<Inode>]) -> bool {
 /// `struct fuse_out_header` and `struct fuse_notify_prune_out`, and then the numbers of inodes.
 fn prune_message(numbers: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
     let count = numbers.len() as u32;
-    let mut message = vec![0; 4];
+    let mut message = Vec::new();
+    message.extend((PRUNE_LEN + 8 * count).to_ne_bytes());
     message.extend(NOTIFY_PRUNE.to_ne_bytes());
     // No request is answered.
     message.extend(0_u64.to_ne_bytes());
@@ -179,8 +183,6 @@ fn prune_message(numbers: impl ExactSizeIterator<Item = u64>) -> Vec<u8> {
     // Padding.
     message.extend([0; 12]);
     message.extend(numbers.flat_map(u64::to_ne_bytes));
-    let len = message.len() as u32;
-    message[..4].copy_from_slice(&len.to_ne_bytes());
     message
 }
 

@@ -480,11 +480,11 @@ fn descriptors_do_not_run_out() {
     assert!(start.success());
     // It goes on to know where it is, and what it has open.
     let script = "cd \"$0/3\"; exec 3< 3; for i in 1 2; do find .. -type f | xargs cat; done | wc -c; env pwd -P; readlink /proc/$$/fd/3";
-    let find = Command::new("sh")
-        .args(["-c", script])
-        .arg(&mnt)
-        .output()
-        .unwrap();
+    let sh = |script| {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(&mnt).output().unwrap()
+    };
+    let find = sh(script);
     let here = mnt.canonicalize().unwrap().join("3");
     let there = format!("6000\n{0}\n{0}/3\n", here.display());
     assert_eq!(
@@ -493,11 +493,7 @@ fn descriptors_do_not_run_out() {
     );
     // Whoever makes files has their directory locked meanwhile.
     let script = "for d in a b c d; do mkdir \"$0/$d\"; (i=0; while [ $i -lt 1000 ]; do : >\"$0/$d/$i\" || exit; i=$((i + 1)); done) & done; wait";
-    let make = Command::new("sh")
-        .args(["-c", script])
-        .arg(&mnt)
-        .output()
-        .unwrap();
+    let make = sh(script);
     assert_eq!(text(&make.stderr), "");
     let made = |name| fs::read_dir(src.join(name)).unwrap().count();
     assert_eq!(["a", "b", "c", "d"].map(made), [1000; 4]);

@@ -1,10 +1,10 @@
 //! The environment of another process, without waiting for that process for long.
 //!
-//! To read it takes locks of that process' memory, and its pages, which may have to be fetched from
-//! the file system that they were mapped from. Both can depend on an answer to another request: one
-//! thread waits for us with the memory locked, or the environment was moved (`PR_SET_MM`) into a file
-//! that is mounted here. With all threads of this program waiting in turn, nobody would ever be
-//! answered. So a thread of its own reads, and who asked goes on when that takes too long.
+//! To read it takes the lock of that process' memory, which a thread of it can hold until we answer
+//! another request: one that unmaps what it has written waits for us to write that. With all threads of
+//! this program waiting in turn, nobody would ever be answered. So a thread of its own reads, and who
+//! asked goes on when that takes too long. (Pages that were mapped from a file, which may be one of
+//! ours, the kernel does not read.)
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
@@ -59,17 +59,9 @@ impl Awaited {
 
     /// The same, waited for.
     fn wait(&self) -> Option<Vec<u8>> {
-        let start = Instant::now();
         let mut block = self.block.lock();
-        while block.is_none() {
-            if self
-                .there
-                .wait_until(&mut block, start + PATIENCE)
-                .timed_out()
-            {
-                break;
-            }
-        }
+        self.there
+            .wait_while_for(&mut block, |block| block.is_none(), PATIENCE);
         block.clone()
     }
 }
@@ -77,27 +69,27 @@ impl Awaited {
 static READERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Counts a thread that reads.
-struct Reader(());
+struct Reader(&'static AtomicUsize);
 
 impl Reader {
-    fn new() -> Option<Self> {
+    fn new(readers: &'static AtomicUsize) -> Option<Self> {
         let one_more = |readers| (readers < READERS_MAX).then_some(readers + 1);
-        READERS
+        readers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .is_ok()
-            .then_some(Reader(()))
+            .then_some(Reader(readers))
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        READERS.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// What the program of a thread was executed with. Waits for two seconds at most.
 pub(super) fn of(tid: u32) -> Environment {
-    let Some(reader) = Reader::new() else {
+    let Some(reader) = Reader::new(&READERS) else {
         log::info!("process {tid}: too many environments are being read");
         return Environment::Read(Vec::new());
     };
@@ -130,4 +122,19 @@ fn read(tid: u32) -> Vec<u8> {
         let _ = file.take(LEN_MAX).read_to_end(&mut block);
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_read_and_no_more() {
+        static OURS: AtomicUsize = AtomicUsize::new(0);
+        let mut all: Vec<_> = (0..READERS_MAX).map(|_| Reader::new(&OURS)).collect();
+        assert!(all.iter().all(Option::is_some));
+        assert!(Reader::new(&OURS).is_none());
+        all.pop();
+        assert!(Reader::new(&OURS).is_some());
+    }
 }

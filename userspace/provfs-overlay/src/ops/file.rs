@@ -98,7 +98,6 @@ impl Overlay {
         };
         drop(room);
         let (inode, stat) = self.inode_of(&fd)?;
-        self.reaper.watch(self.inodes.len());
         let open = self.opened(request, inode.clone(), fd, plain, created);
         let finished = self.finish_creation(request, open, stat, &wanted, created, register);
         if finished.is_err() {
@@ -140,7 +139,9 @@ impl Overlay {
             .reaper
             .retrying(|| openat(&self.proc_fds, OsStr::new(&name), flags, Mode::empty()))?;
         let stat = stat(&held)?;
-        Ok((self.inodes.remember(held, &stat), stat))
+        let inode = self.inodes.remember(held, &stat);
+        self.reaper.watch(self.inodes.len());
+        Ok((inode, stat))
     }
 
     fn opened(
