@@ -372,10 +372,18 @@ fn full_ext4(place: &Place) -> Outcome {
     }
     let filler = File::create(mounted.file("filler"))?;
     let mut at = 0;
-    while rustix::io::pwrite(&filler, &[b'.'; 4096], at).is_ok() {
-        at += 4096;
+    loop {
+        let before = at;
+        while rustix::io::pwrite(&filler, &[b'.'; 4096], at).is_ok() {
+            at += 4096;
+        }
+        if at == before {
+            break;
+        }
+        // What was set aside for extents of blocks not yet allocated, and was
+        // not needed, is free from here on.
+        rustix::fs::sync();
     }
-    rustix::fs::sync();
     drop(off);
     ensure!(at > 1 << 20, "it was full after {at} bytes");
     let alice = Actor::start(&ALICE)?;
