@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The guest's side of qemu/stress/test.
 # usage: guest.sh PART SECONDS OPERATIONS FSX TRINITY: which part, how long it lasts, how much fsx does, where they are
+# It is to be the first process of a PID namespace: whoever outlives its parent is waited for here. The guest's own init
+# does not do that, and a zombie keeps its credentials, with the description of a writer.
 set -u
 part=$1 seconds=$2 operations=$3 fsx=$4 trinity=$5
 file_systems=(ext4 xfs btrfs tmpfs overlay)
