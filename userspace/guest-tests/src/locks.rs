@@ -370,22 +370,25 @@ fn full_ext4(place: &Place) -> Outcome {
     for path in &paths {
         fs::write(path, [b'.'; 4096])?;
     }
-    let filler = File::create(mounted.file("filler"))?;
-    let mut at = 0;
-    loop {
-        let before = at;
-        while rustix::io::pwrite(&filler, &[b'.'; 4096], at).is_ok() {
-            at += 4096;
+    let fillers = mounted.file("fillers");
+    fs::create_dir(&fillers)?;
+    let mut blocks = 0;
+    // A block may be left that a large file cannot have, because it would need one more for its
+    // extents; a new file can.
+    for round in 0.. {
+        let filler = File::create(fillers.join(format!("{round}")))?;
+        let mut own = 0;
+        while rustix::io::pwrite(&filler, &[b'.'; 4096], own * 4096).is_ok() {
+            own += 1;
         }
-        if at == before {
+        rustix::fs::sync();
+        if own == 0 {
             break;
         }
-        // What was set aside for extents of blocks not yet allocated, and was
-        // not needed, is free from here on.
-        rustix::fs::sync();
+        blocks += own;
     }
     drop(off);
-    ensure!(at > 1 << 20, "it was full after {at} bytes");
+    ensure!(blocks > 256, "it was full after {blocks} blocks");
     let alice = Actor::start(&ALICE)?;
     for path in &paths {
         // Its block is there, so the write itself needs no room.
@@ -410,8 +413,7 @@ fn full_ext4(place: &Place) -> Outcome {
         }
     }
     // With room, it works again.
-    fs::remove_file(mounted.file("filler"))?;
-    drop(filler);
+    fs::remove_dir_all(&fillers)?;
     rustix::fs::sync();
     counting(STAMPED, || alice.put(&paths[0]))?;
     ensure_by(&paths[0], &ALICE)
