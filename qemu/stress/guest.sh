@@ -85,15 +85,21 @@ run_fsx() {
     done
 }
 
+# Sockets are left out: they are no files, and trinity often crashes while it makes them. If it crashes itself, it is
+# started again, but not for ever.
 run_trinity() {
-    local status
+    local status=1 early=0 end=$((SECONDS + seconds / 2))
     mkdir -m 777 /mnt/ext4/trinity && cp /etc/services /mnt/ext4/trinity
-    (cd /mnt/ext4/trinity && timeout "$((seconds / 2))" setpriv --reuid=65534 --regid=65534 --clear-groups \
-        "$trinity/usr/bin/trinity" -q -l off -g vfs -C 4 -V /mnt/ext4/trinity) >/run/output 2>&1
-    status=$?
-    # It is stopped when its time is over, and never the first to go.
-    result "trinity: calls with files" $((status != 124 && status != 0))
-    pkill -KILL trinity
+    while ((SECONDS < end && early < 10)); do
+        (cd /mnt/ext4/trinity && timeout $((end - SECONDS)) setpriv --reuid=65534 --regid=65534 --clear-groups \
+            "$trinity/usr/bin/trinity" -q -l off -g vfs --disable-fds=sockets -C 4 -V /mnt/ext4/trinity) >/run/output 2>&1
+        status=$?
+        # It is stopped when its time is over, and never the first to go.
+        pkill -KILL trinity
+        ((status == 124)) || ((early++))
+    done
+    echo "# trinity ended early $early times"
+    result "trinity: calls with files" $((status != 124))
 }
 
 before=$(identities)

@@ -6,7 +6,10 @@ use rustix::fs::OFlags;
 
 use crate::{
     actor::{Actor, words},
-    fixture::{Outcome, Place, Setting, Test, counting, each, growth, once},
+    fixture::{
+        Outcome, Place, SKIPPED_PATH, STAMPED, Setting, Test, UNCHANGED, counting, each, growth,
+        once,
+    },
     programs::shell,
     record::{ALICE, BOB, ensure_by},
 };
@@ -14,6 +17,10 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     once("an idle system modifies nothing", idle),
     each("a script whose every count is known", script),
+    each(
+        "writes by one writer through one open file are one modification",
+        one_modification,
+    ),
     each("thousands of files by programs", many),
 ];
 
@@ -76,6 +83,29 @@ fn script(place: &Place) -> Outcome {
         bob.put(place.path("by a user"))
     })?;
     ensure_by(place.path("0"), &ALICE)
+}
+
+fn one_modification(place: &Place) -> Outcome {
+    let path = place.path("file");
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let _minute = Setting::set("ts_granularity_ms", "60000")?;
+    for (writer, outcome) in [(&alice, STAMPED), (&alice, UNCHANGED), (&bob, STAMPED)] {
+        counting(outcome, || {
+            let fd = writer.open(&path, OFlags::CREATE | OFlags::WRONLY)?;
+            for _ in 0..5 {
+                writer.write(fd)?;
+            }
+            writer.close(fd)
+        })?;
+    }
+    let _rules = Setting::set("skip", format!("{}", place.dir.display()))?;
+    counting(SKIPPED_PATH, || {
+        let fd = bob.open(&path, OFlags::WRONLY)?;
+        for _ in 0..5 {
+            bob.write(fd)?;
+        }
+        bob.close(fd)
+    })
 }
 
 fn many(place: &Place) -> Outcome {

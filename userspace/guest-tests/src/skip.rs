@@ -45,6 +45,10 @@ pub(crate) const TESTS: &[Test] = &[
         hard_links,
     ),
     each(
+        "a name that takes the place of another in memory is another name",
+        name_for_name,
+    ),
+    each(
         "of several mounts, the one that was used decides",
         bind_mounts,
     ),
@@ -351,6 +355,44 @@ fn hard_links(place: &Place) -> Outcome {
     counting(&[("modifications", 1), ("skipped.path", 1)], || {
         bob.put(&skipped)
     })
+}
+
+/// What was decided about a name is remembered by where its dentry is. With that one freed, that of
+/// another name of the same file can be there.
+fn name_for_name(place: &Place) -> Outcome {
+    let _rules = set(place, "*.no")?;
+    let _minute = Setting::set("ts_granularity_ms", "60000")?;
+    let alice = Actor::start(&ALICE)?;
+    let names = place.rounds_of(300, 5000);
+    let held = place.path("held");
+    for round in 0..2 {
+        let skipped = place.path("file.no");
+        counting(&[("modifications", 1), ("skipped.name", 1)], || {
+            alice.put(&skipped)
+        })?;
+        fs::hard_link(&skipped, &held)?;
+        let keeps_the_inode = fs::File::open(&held)?;
+        fs::remove_file(&skipped)?;
+        // Without this, ext4 keeps the name to remember that there is no such file.
+        fs::write("/proc/sys/vm/drop_caches", "2")?;
+        let others = i64::try_from(names)?;
+        let expected = [
+            ("modifications", others),
+            ("stamped", 1),
+            ("unchanged", others - 1),
+        ];
+        counting(&expected, || {
+            for name in 0..names {
+                let name = place.path(format!("{round}.{name}"));
+                fs::hard_link(&held, &name)?;
+                alice.put(&name)?;
+            }
+            Ok(())
+        })?;
+        drop(keeps_the_inode);
+        fs::remove_file(&held)?;
+    }
+    Ok(())
 }
 
 fn bind_mounts(place: &Place) -> Outcome {
