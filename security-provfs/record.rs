@@ -473,7 +473,6 @@ fn modified(
     // one overtakes it.
     let is_owed = file_state.owed_by() == Some(writer.id);
     if !is_owed {
-        supersede(file_state);
         status::count(Counter::Modifications);
         file_state.writer.swap(Some(writer.clone()));
     }

@@ -16,11 +16,11 @@ use rustix::{
 use crate::{
     actor::{Actor, words},
     fixture::{
-        Counters, Fs, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure,
+        Counters, Fs, OWED, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure,
         ensure_eq, growth, on, once,
     },
     mounted::{Image, Mounted, remount},
-    record::{ALICE, BOB, ensure_by, ensure_none, raw},
+    record::{ALICE, BOB, ensure_by, ensure_history, ensure_none, raw},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -33,6 +33,11 @@ pub(crate) const TESTS: &[Test] = &[
         &Fs::DISKS,
         "what a frozen file system owes is paid by the next write",
         frozen_then_written,
+    ),
+    on(
+        &Fs::DISKS,
+        "a file made anew has its past, even if its first write has to wait",
+        frozen_anew,
     ),
     on(
         &Fs::DISKS,
@@ -162,6 +167,28 @@ fn frozen_then_written(place: &Place) -> Outcome {
         bob.close(in_bob)
     })?;
     ensure_by(&other, &BOB)
+}
+
+fn frozen_anew(place: &Place) -> Outcome {
+    let (path, backup) = (place.path("file"), place.path("file~"));
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    bob.put(&path)?;
+    alice.rename(&path, &backup)?;
+    let fd = alice.create(&path)?;
+    counting(&[("modifications", 1), ("paid", 1)], || {
+        let frozen = Frozen::new(place.fs)?;
+        counting(OWED, || {
+            alice.begin(words!["write", fd, "some bytes"])?;
+            let result = alice.result_within(Duration::from_millis(300))?;
+            ensure_eq!(result, None, "result of a write to a frozen file system");
+            Ok(())
+        })?;
+        drop(frozen);
+        alice.result_within(LONG)?;
+        alice.close(fd)
+    })?;
+    ensure_by(&path, &ALICE)?;
+    ensure_history(&path, &[ALICE.session, BOB.session])
 }
 
 fn frozen_close(place: &Place) -> Outcome {

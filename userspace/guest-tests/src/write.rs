@@ -56,6 +56,10 @@ pub(crate) const TESTS: &[Test] = &[
         changed_record,
     ),
     each(
+        "who wrote twice is known when somebody else closes the file",
+        released_by_another,
+    ),
+    each(
         "a record that somebody has removed is made again by the next write to an open file",
         removed_while_open,
     ),
@@ -343,6 +347,28 @@ fn changed_record(place: &Place) -> Outcome {
     let mut other = [0; 8];
     let len = rustix::fs::getxattr(&path, "user.provenance", &mut other[..])?;
     ensure_eq!(&other[..len], b"x", "another attribute");
+    ensure_by(&path, &ALICE)
+}
+
+fn released_by_another(place: &Place) -> Outcome {
+    let path = place.path("file");
+    let (alice, bob) = (Actor::start(&ALICE)?, Actor::start(&BOB)?);
+    let _minute = Setting::set("ts_granularity_ms", "60000")?;
+    alice.put(&path)?;
+    let fd = alice.open(&path, OFlags::WRONLY)?;
+    counting(UNCHANGED, || {
+        alice.write(fd)?;
+        alice.write(fd)
+    })?;
+    let in_bob = bob.take(alice.give(fd)?)?;
+    counting(&[], || alice.close(fd))?;
+    rustix::fs::setxattr(
+        &path,
+        "user.prov.session",
+        b"somebody else",
+        XattrFlags::empty(),
+    )?;
+    counting(STAMPED, || bob.close(in_bob))?;
     ensure_by(&path, &ALICE)
 }
 
