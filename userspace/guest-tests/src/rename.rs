@@ -61,6 +61,17 @@ fn over(place: &Place) -> Outcome {
         ensure_by(&target, new.last().unwrap_or(&ALICE))?;
         ensure_history(&target, &sessions)?;
     }
+    // Both were last written to by the very process that renames, which knows what it wrote.
+    for new in [&[][..], &[DAVE]] {
+        let target = file(place, "replaced", &[BOB])?;
+        let source = file(place, "source", new)?;
+        alice.put(&target)?;
+        alice.put(&source)?;
+        counting(INHERITED, || alice.rename(&source, &target))?;
+        let mut sessions = vec![ALICE.session];
+        sessions.extend(new.iter().chain(&[BOB]).map(|who| who.session));
+        ensure_history(&target, &sessions)?;
+    }
     // From another directory, and at most as many as the setting allows.
     let _two = Setting::set("history", "2")?;
     place.directory("directory")?;
@@ -213,6 +224,12 @@ fn away_and_anew(place: &Place) -> Outcome {
         ensure_by(&backup, &BOB)?;
         ensure_history(&backup, &[BOB.session, CAROL.session])?;
     }
+    // By the one who has just written to it.
+    let path = file(place, "file", &[BOB])?;
+    alice.put(&path)?;
+    alice.rename(&path, &backup)?;
+    alice.put(&path)?;
+    ensure_history(&path, &[ALICE.session, BOB.session])?;
     // By mknod(2).
     let path = file(place, "file", &[BOB])?;
     alice.rename(&path, &backup)?;
