@@ -70,12 +70,21 @@ run_stress_ng() {
     result "stress-ng: processes" $((status >= 128))
 }
 
+# Ten times a tenth of it, each with a seed of its own, so that one sees how far it is.
+fsx_on() {
+    local fs=$1 seed tenth=$(((operations + 9) / 10))
+    mkdir "/run/$fs"
+    for ((seed = 1; seed <= 10; seed++)); do
+        "$fsx" -q -q -f "${0%/*}/fsx.toml" -S $seed -N $tenth -P "/run/$fs" "/mnt/$fs/fsx" >"/run/$fs/output" 2>&1 || return
+        echo "# fsx: $((seed * tenth)) operations on $fs after $SECONDS s"
+    done
+}
+
 # All at once: much of the time of each goes into waiting for its disk.
 run_fsx() {
     local fs pids=()
     for fs in "${file_systems[@]}"; do
-        mkdir "/run/$fs"
-        "$fsx" -q -q -f "${0%/*}/fsx.toml" -S 1 -N "$operations" -P "/run/$fs" "/mnt/$fs/fsx" >"/run/$fs/output" 2>&1 &
+        fsx_on "$fs" &
         pids+=($!)
     done
     for fs in "${file_systems[@]}"; do
