@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use crate::{
-    actor::{Actor, words},
+    actor::{Actor, Fd, words},
     fixture::{
         Counters, Fs, OWED, Outcome, Place, STAMPED, Setting, Stop, Test, counting, each, ensure,
         ensure_eq, growth, on, once,
@@ -97,18 +97,21 @@ pub(crate) fn thaw(root: impl AsFd) -> rustix::io::Result<()> {
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// Begins a write that has to wait, and sees that it does.
+fn begin_to_wait(writer: &Actor, fd: Fd) -> Outcome {
+    writer.begin(words!["write", fd, "some bytes"])?;
+    let result = writer.result_within(Duration::from_millis(700))?;
+    ensure_eq!(result, None, "result of a write to a frozen file system");
+    Ok(())
+}
+
 fn frozen_write(place: &Place) -> Outcome {
     let path = place.unstamped("file")?;
     let alice = Actor::start(&ALICE)?;
     let fd = alice.open(&path, OFlags::WRONLY)?;
     counting(&[("modifications", 1), ("paid", 1)], || {
         let frozen = Frozen::new(place.fs)?;
-        counting(&[("modifications", 1), ("owed", 1)], || {
-            alice.begin(words!["write", fd, "some bytes"])?;
-            let result = alice.result_within(Duration::from_millis(700))?;
-            ensure_eq!(result, None, "result of a write to a frozen file system");
-            Ok(())
-        })?;
+        counting(OWED, || begin_to_wait(&alice, fd))?;
         drop(frozen);
         ensure_eq!(
             alice.result_within(LONG)?,
@@ -126,13 +129,7 @@ fn frozen_then_written(place: &Place) -> Outcome {
     let fd = alice.open(&path, OFlags::WRONLY)?;
     let owe = || {
         let _frozen = Frozen::new(place.fs)?;
-        alice.begin(words!["write", fd, "some bytes"])?;
-        ensure_eq!(
-            alice.result_within(Duration::from_millis(300))?,
-            None,
-            "result of a write"
-        );
-        Ok(())
+        begin_to_wait(&alice, fd)
     };
     counting(&[("modifications", 1), ("paid", 1)], || {
         owe()?;
@@ -150,12 +147,7 @@ fn frozen_then_written(place: &Place) -> Outcome {
         &[("modifications", 2), ("superseded", 1), ("stamped", 1)],
         || {
             let frozen = Frozen::new(place.fs)?;
-            alice.begin(words!["write", fd, "some bytes"])?;
-            ensure_eq!(
-                alice.result_within(Duration::from_millis(300))?,
-                None,
-                "result of a write"
-            );
+            begin_to_wait(&alice, fd)?;
             drop(frozen);
             alice.result_within(LONG)?;
             bob.write(in_bob)
@@ -177,12 +169,7 @@ fn frozen_anew(place: &Place) -> Outcome {
     let fd = alice.create(&path)?;
     counting(&[("modifications", 1), ("paid", 1)], || {
         let frozen = Frozen::new(place.fs)?;
-        counting(OWED, || {
-            alice.begin(words!["write", fd, "some bytes"])?;
-            let result = alice.result_within(Duration::from_millis(300))?;
-            ensure_eq!(result, None, "result of a write to a frozen file system");
-            Ok(())
-        })?;
+        counting(OWED, || begin_to_wait(&alice, fd))?;
         drop(frozen);
         alice.result_within(LONG)?;
         alice.close(fd)

@@ -1,6 +1,6 @@
 //! Writing: the stamp is there before the call returns, and names the writer, whoever opened or closes the file.
 
-use std::{fs, os::unix::fs::MetadataExt, thread::sleep, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, thread::sleep, time::Duration};
 
 use rustix::fs::{Mode, OFlags, XattrFlags};
 
@@ -316,28 +316,28 @@ fn copied_record(place: &Place) -> Outcome {
     Ok(())
 }
 
+/// Changes an attribute of a record, as anybody can who may write to the file.
+fn falsify(path: &Path, name: &str, value: &str) -> Outcome {
+    Ok(rustix::fs::setxattr(
+        path,
+        name,
+        value.as_bytes(),
+        XattrFlags::empty(),
+    )?)
+}
+
 fn changed_record(place: &Place) -> Outcome {
     let path = place.path("file");
     let alice = Actor::start(&ALICE)?;
     alice.put(&path)?;
-    rustix::fs::setxattr(
-        &path,
-        "user.prov.session",
-        b"somebody else",
-        XattrFlags::empty(),
-    )?;
+    falsify(&path, "user.prov.session", "somebody else")?;
     counting(STAMPED, || alice.put(&path))?;
     ensure_by(&path, &ALICE)?;
 
     // While it is open, and nothing is written afterwards: the release restores it.
     let fd = alice.open(&path, OFlags::WRONLY)?;
     alice.write(fd)?;
-    rustix::fs::setxattr(
-        &path,
-        "user.prov.tool",
-        b"something else",
-        XattrFlags::empty(),
-    )?;
+    falsify(&path, "user.prov.tool", "something else")?;
     counting(STAMPED, || alice.close(fd))?;
     ensure_by(&path, &ALICE)?;
 
@@ -362,12 +362,7 @@ fn released_by_another(place: &Place) -> Outcome {
     })?;
     let in_bob = bob.take(alice.give(fd)?)?;
     counting(&[], || alice.close(fd))?;
-    rustix::fs::setxattr(
-        &path,
-        "user.prov.session",
-        b"somebody else",
-        XattrFlags::empty(),
-    )?;
+    falsify(&path, "user.prov.session", "somebody else")?;
     counting(STAMPED, || bob.close(in_bob))?;
     ensure_by(&path, &ALICE)
 }
