@@ -14,6 +14,7 @@ mod micro;
 mod report;
 mod rewriter;
 mod space;
+mod spinner;
 mod statistics;
 mod writers;
 
@@ -148,7 +149,7 @@ fn run(action: Action) -> Result<u8> {
             committed,
             partial,
         } => return check(&figures, &committed, partial),
-        Action::Spin => match meter::spin()? {},
+        Action::Spin => match spinner::spin()? {},
         Action::Rewriter => rewriter::serve()?,
     }
     Ok(exit::OK)

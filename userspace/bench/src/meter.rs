@@ -2,25 +2,23 @@
 //!
 //! With `-icount shift=0,sleep=off` guest time advances by a nanosecond for each instruction, so `CLOCK_MONOTONIC` counts
 //! them. It also advances, by leaps, while the processor is idle. So it is kept from being idle: a child at the lowest
-//! priority spins whenever nobody else has work, and its processor time is taken off. What is left is the work of everybody
-//! else: the caller, threads of the kernel, daemons.
+//! priority spins whenever nobody else has work, and what it spins is taken off. What is left is the work of everybody
+//! else: the caller, threads of the kernel, daemons, interrupts.
 //!
 //! Work that is put off belongs to the operation that caused it: after the operations are done, what is dirty is written
 //! back, and what still runs behind has time until [`SETTLE`] is over. The same without any operation is taken off.
 
-use std::{
-    env,
-    process::{Child, Command},
-    time::Duration,
-};
+use std::time::Duration;
 
 use rustix::{
     fs::sync,
-    process::{Pid, Signal, kill_process},
     time::{ClockId, clock_gettime},
 };
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Error, Result},
+    spinner::Spinner,
+};
 
 /// How long deferred work may take after everything is on disk: three ticks, so that RCU callbacks are through and queues
 /// of work are empty.
@@ -38,73 +36,8 @@ pub(crate) struct Reading {
     pub(crate) total: i64,
 }
 
-/// The child that keeps the processor busy.
-struct Spinner {
-    child: Child,
-    clock: libc::clockid_t,
-}
-
-impl Spinner {
-    fn start() -> Result<Self> {
-        let program = env::current_exe().doing("find the path of this program")?;
-        let child = Command::new(&program)
-            .arg("spin")
-            .spawn()
-            .at("execute", &program)?;
-        let mut clock = 0;
-        // SAFETY: `clock` is valid for writing for the duration of the call.
-        let status = unsafe {
-            libc::clock_getcpuclockid(
-                Pid::from_child(&child).as_raw_nonzero().get(),
-                &raw mut clock,
-            )
-        };
-        let spinner = Spinner { child, clock };
-        if status != 0 {
-            return Err(std::io::Error::from_raw_os_error(status))
-                .doing("find the clock of the spinning child");
-        }
-        spinner.pause()?;
-        Ok(spinner)
-    }
-
-    fn signal(&self, signal: Signal) -> Result {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).doing("signal the spinning child")
-    }
-
-    fn pause(&self) -> Result {
-        self.signal(Signal::STOP)
-    }
-
-    fn resume(&self) -> Result {
-        self.signal(Signal::CONT)
-    }
-
-    /// Instructions it has spun for.
-    fn spun(&self) -> i64 {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: `time` is valid for writing for the duration of the call.
-        let status = unsafe { libc::clock_gettime(self.clock, &raw mut time) };
-        // The child lives as long as `self`, so its clock exists.
-        debug_assert_eq!(status, 0);
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        // It has nothing to lose, and nobody to tell if it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Has the calling thread scheduled in another way.
-fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result {
+pub(crate) fn schedule(policy: libc::c_int, priority: libc::c_int) -> Result {
     // SAFETY: A zeroed `sched_param` is a valid one.
     let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     parameters.sched_priority = priority;
@@ -140,13 +73,10 @@ impl Drop for InTurn {
     }
 }
 
-/// Spins at the lowest priority until it is killed.
-pub(crate) fn spin() -> Result<std::convert::Infallible> {
-    schedule(libc::SCHED_IDLE, 0)?;
-    let mut turns = 0_u64;
-    loop {
-        turns = std::hint::black_box(turns.wrapping_add(1));
-    }
+/// Guest time, which is instructions.
+pub(crate) fn now() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
 /// Measures.
@@ -221,8 +151,7 @@ impl Meter {
 
     /// Instructions so far that were not spun away.
     fn busy(&self) -> i64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        now.tv_sec * 1_000_000_000 + now.tv_nsec - self.spinner.spun()
+        now() - self.spinner.spun()
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Place<'a> {
     pub(crate) meter: &'a Meter,
     /// An empty directory on the file system that is measured.
     pub(crate) dir: &'a Path,
-    /// A directory for programs, on a tmpfs that no configuration looks at.
+    /// A directory for programs, on a tmpfs that no configuration looks at; it is the root of what is executed there.
     pub(crate) programs: &'a Path,
     /// Somebody else, of another session.
     pub(crate) other: &'a Rewriter,

@@ -12,7 +12,7 @@ use std::{
 use rustix::{
     fs::{OFlags, open},
     io::{read, write},
-    process::getppid,
+    process::{chroot, getppid},
 };
 
 use super::{MODE, Place, Row, c_path};
@@ -237,17 +237,19 @@ pub(crate) fn environment(size: usize) -> Vec<CString> {
         .collect()
 }
 
-/// Executes a program in place of this one; ends if that is not possible.
-fn become_program(arguments: &Strings, environment: &Strings) {
+/// Executes a program of another root in place of this one; ends if that is not possible.
+fn become_program(root: &CStr, arguments: &Strings, environment: &Strings) {
     let program = arguments.pointers[0];
     let (arguments, environment) = (arguments.pointers.as_ptr(), environment.pointers.as_ptr());
-    // SAFETY: All are NUL-terminated, and live until the program is executed.
-    unsafe { libc::execve(program, arguments, environment) };
+    if chroot(root).is_ok() {
+        // SAFETY: All are NUL-terminated, and live until the program is executed.
+        unsafe { libc::execve(program, arguments, environment) };
+    }
     // SAFETY: Ends the child at once; it could not execute the program.
     unsafe { libc::_exit(127) }
 }
 
-/// Executes a program `ops` times, each time in a new child.
+/// Executes a program `ops` times, each time in a new child: one of those in [`Place::programs`], which is its root.
 pub(crate) fn execute(
     place: &Place<'_>,
     ops: u32,
@@ -256,33 +258,75 @@ pub(crate) fn execute(
 ) -> Result<Reading> {
     let arguments = Strings::new(arguments.iter().copied().map(CStr::to_owned));
     let environment = Strings::new(environment);
+    let root = c_path(place.programs);
     place.meter.measure(|| {
         for _ in 0..ops {
-            Forked::run(|| become_program(&arguments, &environment))?.wait()?;
+            Forked::run(|| become_program(&root, &arguments, &environment))?.wait()?;
         }
         Ok(())
     })
 }
 
-/// Copies a program to where nothing but its pages in memory is needed to execute it.
+/// Copies a program, with the libraries that it needs, to where nothing but pages in memory is needed to execute it.
+///
+/// The guest's own root is a folder of the host: each look at it is a request, and takes as long as the host likes.
 fn copied(place: &Place<'_>, program: &str) -> Result<CString> {
-    let copy = place
-        .programs
-        .join(Path::new(program).file_name().unwrap_or_default());
-    if !copy.exists() {
-        fs::copy(program, &copy).at("copy", program)?;
-    }
-    Ok(c_path(&copy))
+    copy_libraries(place.programs)?;
+    let name = Path::new(program).file_name().unwrap_or_default();
+    copy(Path::new(program), &place.programs.join(name))?;
+    Ok(in_root(name))
 }
 
-/// Writes a program that consists of this machine code.
+/// What executes dynamically linked programs, and what says where their libraries are.
+const LINKER: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/etc/ld.so.cache"];
+
+/// Copies the libraries of this very program, the C library among them, to the same places below another root.
+fn copy_libraries(root: &Path) -> Result {
+    for link in ["lib", "lib64"] {
+        let (at, to) = (root.join(link), fs::read_link(Path::new("/").join(link)));
+        if let (false, Ok(to)) = (at.is_symlink(), to) {
+            fs::create_dir_all(root.join(&to)).at("make", root.join(&to))?;
+            std::os::unix::fs::symlink(to, &at).at("make", at)?;
+        }
+    }
+    let maps = fs::read_to_string("/proc/self/maps").at("read", "/proc/self/maps")?;
+    let mapped = maps
+        .lines()
+        .filter_map(|line| Some(&line[line.find('/')?..]))
+        .filter(|path| path.contains(".so"));
+    for library in mapped.chain(LINKER) {
+        copy(Path::new(library), &below(root, library))?;
+    }
+    Ok(())
+}
+
+fn below(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+/// Copies a file that exists, unless it was copied already.
+fn copy(file: &Path, to: &Path) -> Result {
+    if to.exists() || !file.exists() {
+        return Ok(());
+    }
+    let dir = to.parent().unwrap_or(to);
+    fs::create_dir_all(dir).at("make", dir)?;
+    fs::copy(file, to).map(drop).at("copy", file)
+}
+
+/// The path of a program in a root where it lies on top.
+fn in_root(name: impl AsRef<Path>) -> CString {
+    c_path(&Path::new("/").join(name))
+}
+
+/// Writes a program that consists of this machine code; returns its path in that root.
 fn write_tiny(programs: &Path, name: &str, code: &[u8]) -> Result<CString> {
     let path: PathBuf = programs.join(name);
     if !path.exists() {
         fs::write(&path, tiny_elf(code)).at("write", &path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o755)).at("make executable", &path)?;
     }
-    Ok(c_path(&path))
+    Ok(in_root(name))
 }
 
 /// Writes a program that does nothing but end.
@@ -295,8 +339,9 @@ pub(crate) fn sleepers(programs: &Path, count: usize) -> Result<Vec<Forked>> {
     let program = write_tiny(programs, "sleeper", &one_call(PAUSE))?;
     let arguments = Strings::new([program]);
     let environment = Strings::new(environment(0));
+    let root = c_path(programs);
     (0..count)
-        .map(|_| Forked::run(|| become_program(&arguments, &environment)))
+        .map(|_| Forked::run(|| become_program(&root, &arguments, &environment)))
         .collect()
 }
 
@@ -387,6 +432,27 @@ mod tests {
         fs::write(&path, tiny_elf(&one_call(EXIT))).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         assert!(std::process::Command::new(path).status().unwrap().success());
+    }
+
+    #[test]
+    fn another_root_has_what_dynamically_linked_programs_need() {
+        let dir = tempfile::tempdir().unwrap();
+        copy_libraries(dir.path()).unwrap();
+        copy_libraries(dir.path()).unwrap();
+        for file in LINKER {
+            assert_eq!(
+                below(dir.path(), file).exists(),
+                Path::new(file).exists(),
+                "{file}"
+            );
+        }
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let library = maps.lines().find(|line| line.contains("/libc.so")).unwrap();
+        let library = &library[library.find('/').unwrap()..];
+        assert_eq!(
+            fs::read(below(dir.path(), library)).unwrap(),
+            fs::read(library).unwrap()
+        );
     }
 
     #[test]
