@@ -27,9 +27,11 @@ closest majority counts; if half its range is more than 1 % of its median, the f
 
 * **All work counts**: of the caller, of kernel threads, of daemons. After the operations everything is written to disk and
   12 ms are left to what runs late; the same without any operation is taken off.
-* **Idle time does not count.** A child of the lowest priority keeps the processor busy, and its time is taken off.
-* What was prepared is on a tmpfs; addresses are not randomised; each row has a directory of its own. Two processes that wait
-  for each other run in turn (`SCHED_FIFO`): what the scheduler takes for fair differs from one boot to the next.
+* **Idle time does not count.** A child of the lowest priority keeps the processor busy and counts its turns, which are
+  taken off. Interrupts that come meanwhile count, since they are work that somebody caused.
+* What was prepared is on a tmpfs, and so is the root of what is executed, with its libraries; addresses are not randomised;
+  each row has a directory of its own. Two processes that wait for each other run in turn (`SCHED_FIFO`): what the scheduler
+  takes for fair differs from one boot to the next.
 * Who writes declares a session of 26 bytes and a tool of 4, so that `keys` are `session`, `tool` and `ts`.
 * Before a configuration is measured it has to prove itself: a file is written, and must have its record (or none), or be in
   the log of the daemon.
@@ -53,8 +55,7 @@ closest majority counts; if half its range is more than 1 % of its median, the f
 * **Events that peers merge**: fatrace and inotifywait may see several writes to one file as one. The rows with many files
   are the fair ones for them. The logs of peers would cost more on a disk.
 * Network file systems, FUSE, and records of more than session, tool and time.
-* Small differences of `exec` and `shell`: two boots of the same program differ by up to 2 % there, by where pages and
-  timers happen to be. In most rows two boots agree within 0.1 %.
+* Differences of less than 0.5 %: by where pages and timers happen to be. In most rows two boots agree within 0.1 %.
 * What a stamp does to the caches and the readahead of those who read files later.
 ";
 
