@@ -7,12 +7,10 @@ use std::{
 };
 
 use provfs::{Key, Record, Session, Value};
-use provfs_cli::json::bytes;
-use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
     All,
-    json::{SCHEMA, SessionJson, Shape, UnixJson, write},
+    json::{SCHEMA, Shape, Text, session, unix},
     look::{LABEL, Look, SESSION},
 };
 use crate::{args::GroupBy, ask::Answer};
@@ -123,26 +121,51 @@ impl Groups {
             write!(out, "{{\"schema\":{SCHEMA},\"groups\":[")?;
         }
         for (index, (_, group, tally)) in self.sorted().into_iter().enumerate() {
-            if document {
-                out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
-            }
-            let row = Row {
-                groups: self,
-                group,
-                tally,
-                schema: (!document).then_some(SCHEMA),
-            };
             let mut line = Vec::new();
-            write(&mut line, &row)?;
-            out.write_all(&line)?;
+            let json = &mut Text::new(&mut line);
+            match (document, index) {
+                (true, 0) => json.raw("\n{"),
+                (true, _) => json.raw(",\n{"),
+                (false, _) => json.raw(r#"{"schema":"#).plain(SCHEMA).raw(","),
+            };
+            self.row(json, group, &tally);
             if !document {
-                writeln!(out)?;
+                json.raw("\n");
             }
+            out.write_all(&line)?;
         }
         if document {
             writeln!(out, "\n]}}")?;
         }
         Ok(())
+    }
+
+    /// The rest of an object, behind what it begins with.
+    fn row(&self, json: &mut Text<'_>, group: &Group, tally: &Tally) {
+        match group {
+            Group::Session(writer) => session(json.raw(r#""session":"#), writer),
+            Group::Tool(tool) => {
+                _ = json.bytes(r#""tool":"#, r#""tool_b64":"#, tool.as_bytes());
+            }
+            Group::User(uid) => {
+                let name = self.look.users.name(*uid);
+                json.raw(r#""uid":"#).plain(uid).raw(r#","user":"#);
+                json.option(name, |json, name| _ = json.string(&name));
+            }
+            Group::Day(day) => _ = json.raw(r#""day":"#).string(day),
+            Group::Unknown | Group::NoRecord => {
+                json.raw(match self.by {
+                    GroupBy::Session => r#""session":null"#,
+                    GroupBy::Tool => r#""tool":null"#,
+                    GroupBy::User => r#""uid":null"#,
+                    GroupBy::Day => r#""day":null"#,
+                });
+            }
+        }
+        json.raw(r#","stamped":"#).plain(*group != Group::NoRecord);
+        json.raw(r#","files":"#).plain(tally.files);
+        json.raw(r#","first":"#).option(tally.first, unix);
+        json.raw(r#","last":"#).option(tally.last, unix).raw("}");
     }
 }
 
@@ -180,45 +203,6 @@ impl All for Groups {
             None => self.table(out),
             Some(shape) => self.json(out, shape),
         }
-    }
-}
-
-struct Row<'a> {
-    groups: &'a Groups,
-    group: &'a Group,
-    tally: Tally,
-    schema: Option<u32>,
-}
-
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(schema) = self.schema {
-            map.serialize_entry("schema", &schema)?;
-        }
-        match self.group {
-            Group::Session(session) => map.serialize_entry("session", &SessionJson(session))?,
-            Group::Tool(tool) => bytes(&mut map, "tool", "tool_b64", Some(tool.as_bytes()))?,
-            Group::User(uid) => {
-                map.serialize_entry("uid", uid)?;
-                map.serialize_entry("user", &self.groups.look.users.name(*uid))?;
-            }
-            Group::Day(day) => map.serialize_entry("day", day)?,
-            Group::Unknown | Group::NoRecord => {
-                let by = match self.groups.by {
-                    GroupBy::Session => "session",
-                    GroupBy::Tool => "tool",
-                    GroupBy::User => "uid",
-                    GroupBy::Day => "day",
-                };
-                map.serialize_entry(by, &())?;
-            }
-        }
-        map.serialize_entry("stamped", &(*self.group != Group::NoRecord))?;
-        map.serialize_entry("files", &self.tally.files)?;
-        map.serialize_entry("first", &self.tally.first.map(UnixJson))?;
-        map.serialize_entry("last", &self.tally.last.map(UnixJson))?;
-        map.end()
     }
 }
 

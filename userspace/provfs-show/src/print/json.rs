@@ -5,23 +5,16 @@
 //! is not UTF-8 is given in base64 under its name with `_b64` behind it, and its plain name is
 //! then missing. Adding a name is no change of the schema; anything else is.
 
-use std::{
-    io::{self, Write},
-    os::unix::ffi::OsStrExt,
-};
+mod text;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::{io, os::unix::ffi::OsStrExt};
+
 use provfs::{
     Fallback, Format, Record, Session, Time, Value,
     pure::time::{RFC3339_LEN, format_rfc3339},
 };
-use provfs_cli::{escape::acts, json::bytes};
-use serde::{
-    Serialize, Serializer,
-    ser::{Error, SerializeMap},
-};
-use serde_json::ser::Formatter;
 
+pub(super) use self::text::Text;
 use super::{Each, look::verdict_name};
 use crate::{ask::Answer, verify::Check};
 
@@ -30,6 +23,9 @@ pub(super) const SCHEMA: u32 = 1;
 
 /// How a document of files begins.
 const FILES: &str = "{\"schema\":1,\"files\":[";
+
+/// How each line of files begins.
+const LINE: &str = "{\"schema\":1,";
 
 /// How JSON is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,238 +60,145 @@ impl Each for Json {
     }
 
     fn file(&self, out: &mut Vec<u8>, answer: &Answer) -> io::Result<()> {
+        let json = &mut Text::new(out);
         match self.shape {
             Shape::Document => {
-                out.push(b'\n');
-                let schema = None;
-                write(out, &File { schema, answer })
+                json.raw("\n{");
+                file(json, answer)
             }
             Shape::Lines => {
-                let schema = Some(SCHEMA);
-                write(out, &File { schema, answer })?;
-                out.push(b'\n');
+                json.raw(LINE);
+                file(json, answer)?;
+                json.raw("\n");
                 Ok(())
             }
         }
     }
 }
 
-/// Writes a value on one line.
-pub(super) fn write(out: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
-    let begin = out.len();
-    serde_json::to_writer(&mut *out, value)?;
-    // Most are plain text. To look at all of it once costs less than at each string.
-    let written = &out[begin..];
-    if written.is_ascii() && !written.contains(&0x7f) {
-        return Ok(());
+/// The rest of an object, behind what it begins with.
+fn file(json: &mut Text<'_>, answer: &Answer) -> io::Result<()> {
+    let Answer {
+        path,
+        record,
+        check,
+    } = answer;
+    let none = Record::default();
+    let format = match record.as_ref().map(|record| record.format) {
+        None => r#","format":null"#,
+        Some(Format::Keys) => r#","format":"keys""#,
+        Some(Format::Packed) => r#","format":"packed""#,
+        Some(_) => return Err(io::Error::other("a record in a format of a later version")),
+    };
+    let record = record.as_ref().unwrap_or(&none);
+    json.bytes(r#""path":"#, r#""path_b64":"#, path.as_os_str().as_bytes());
+    json.raw(format);
+    json.raw(r#","session":"#)
+        .option(record.session.as_ref(), session);
+    value(json, [r#","tool":"#, r#","tool_b64":"#], &record.tool);
+    value(json, [r#","turn":"#, r#","turn_b64":"#], &record.turn);
+    let intent = [r#","intent":"#, r#","intent_b64":"#];
+    value(json, intent, &record.intent);
+    json.raw(r#","ts":"#).option(record.ts.as_ref(), time);
+    json.raw(r#","history":"#).array(&record.history, session);
+    if let Some(check) = check {
+        verify(json.raw(r#","verify":"#), check);
     }
-    out.truncate(begin);
-    let mut serializer = serde_json::Serializer::with_formatter(out, Harmless);
-    Ok(value.serialize(&mut serializer)?)
+    json.raw("}");
+    Ok(())
 }
 
-/// Compact JSON that no terminal takes for commands: JSON itself lets C1 controls, DEL and
-/// characters that turn the direction of text through.
-struct Harmless;
-
-impl Formatter for Harmless {
-    fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
-    where
-        W: ?Sized + Write,
-    {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(acts) {
-            let (before, from) = rest.split_at(at);
-            out.write_all(before.as_bytes())?;
-            let mut chars = from.chars();
-            let actor = chars.next().unwrap_or_default();
-            for unit in actor.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            rest = chars.as_str();
-        }
-        out.write_all(rest.as_bytes())
-    }
-}
-
-struct File<'a> {
-    schema: Option<u32>,
-    answer: &'a Answer,
-}
-
-impl Serialize for File<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Answer {
-            path,
-            record,
-            check,
-        } = self.answer;
-        let none = Record::default();
-        let format = match record.as_ref().map(|record| record.format) {
-            None => None,
-            Some(Format::Keys) => Some("keys"),
-            Some(Format::Packed) => Some("packed"),
-            Some(_) => return Err(S::Error::custom("a format of a later version")),
-        };
-        let record = record.as_ref().unwrap_or(&none);
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(schema) = self.schema {
-            map.serialize_entry("schema", &schema)?;
-        }
-        let path = path.as_os_str().as_bytes();
-        bytes(&mut map, "path", "path_b64", Some(path))?;
-        map.serialize_entry("format", &format)?;
-        map.serialize_entry("session", &record.session.as_ref().map(SessionJson))?;
-        for (name, name_b64, value) in [
-            ("tool", "tool_b64", &record.tool),
-            ("turn", "turn_b64", &record.turn),
-            ("intent", "intent_b64", &record.intent),
-        ] {
-            bytes(
-                &mut map,
-                name,
-                name_b64,
-                value.as_ref().map(Value::as_bytes),
-            )?;
-        }
-        map.serialize_entry("ts", &record.ts.as_ref().map(TimeJson))?;
-        map.serialize_entry("history", &History(&record.history))?;
-        if let Some(check) = check {
-            map.serialize_entry("verify", &CheckJson(check))?;
-        }
-        map.end()
+/// A value under one of two names, or `null` under the first.
+fn value(json: &mut Text<'_>, [name, name_b64]: [&str; 2], value: &Option<Value>) {
+    match value {
+        Some(value) => _ = json.bytes(name, name_b64, value.as_bytes()),
+        None => _ = json.raw(name).raw("null"),
     }
 }
 
-struct History<'a>(&'a [Session]);
-
-impl Serialize for History<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(SessionJson))
-    }
-}
-
-struct CheckJson<'a>(&'a Check);
-
-impl Serialize for CheckJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let times = &self.0.times;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("verdict", verdict_name(self.0.verdict))?;
-        map.serialize_entry("modified", &UnixJson(times.modified))?;
-        map.serialize_entry("changed", &UnixJson(times.changed))?;
-        map.serialize_entry("birth", &times.birth.map(UnixJson))?;
-        map.end()
-    }
+fn verify(json: &mut Text<'_>, Check { verdict, times }: &Check) {
+    json.raw(r#"{"verdict":"#).string(verdict_name(*verdict));
+    unix(json.raw(r#","modified":"#), times.modified);
+    unix(json.raw(r#","changed":"#), times.changed);
+    json.raw(r#","birth":"#).option(times.birth, unix).raw("}");
 }
 
 /// A time that is known for sure.
-pub(super) struct UnixJson(pub(super) i64);
-
-impl Serialize for UnixJson {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("unix", &self.0)?;
-        rfc3339(&mut map, self.0)?;
-        map.end()
-    }
+pub(super) fn unix(json: &mut Text<'_>, unix: i64) {
+    json.raw(r#"{"unix":"#).plain(unix);
+    rfc3339(json, unix);
+    json.raw("}");
 }
 
-fn rfc3339<M: SerializeMap>(map: &mut M, unix: i64) -> Result<(), M::Error> {
+fn rfc3339(json: &mut Text<'_>, unix: i64) {
     let mut buf = [0; RFC3339_LEN];
     let text = format_rfc3339(unix, &mut buf);
-    bytes(map, "rfc3339", "rfc3339_b64", Some(text))
+    json.bytes(r#","rfc3339":"#, r#","rfc3339_b64":"#, text);
 }
 
-pub(super) struct SessionJson<'a>(pub(super) &'a Session);
-
-impl Serialize for SessionJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match self.0 {
-            Session::Declared(id) => {
-                map.serialize_entry("kind", "declared")?;
-                bytes(&mut map, "id", "id_b64", Some(id.as_bytes()))?;
-            }
-            Session::AgentNs(id) => {
-                map.serialize_entry("kind", "agent_ns")?;
-                map.serialize_entry("id", id)?;
-            }
-            Session::Fallback(who) => {
-                map.serialize_entry("kind", "fallback")?;
-                fallback(&mut map, who)?;
-            }
-            Session::Legacy { comm, pid, uid, .. } => {
-                map.serialize_entry("kind", "legacy")?;
-                bytes(&mut map, "comm", "comm_b64", Some(comm.as_bytes()))?;
-                map.serialize_entry("pid", pid)?;
-                map.serialize_entry("uid", uid)?;
-            }
-            Session::Opaque(raw) => {
-                map.serialize_entry("kind", "opaque")?;
-                bytes(&mut map, "raw", "raw_b64", Some(raw.as_bytes()))?;
-            }
-            _ => return Err(S::Error::custom("a session of a later version")),
+fn time(json: &mut Text<'_>, Time { raw, unix, .. }: &Time) {
+    match unix {
+        Some(unix) => {
+            json.raw(r#"{"unix":"#).plain(unix);
+            rfc3339(json, *unix);
         }
-        map.end()
+        None => {
+            json.raw(r#"{"unix":null,"rfc3339":null"#);
+            json.bytes(r#","raw":"#, r#","raw_b64":"#, raw.as_bytes());
+        }
     }
+    json.raw("}");
 }
 
-fn fallback<M: SerializeMap>(map: &mut M, who: &Fallback) -> Result<(), M::Error> {
+pub(super) fn session(json: &mut Text<'_>, session: &Session) {
+    match session {
+        Session::Declared(id) => {
+            json.raw(r#"{"kind":"declared""#);
+            json.bytes(r#","id":"#, r#","id_b64":"#, id.as_bytes());
+        }
+        Session::AgentNs(id) => _ = json.raw(r#"{"kind":"agent_ns","id":"#).string(id),
+        Session::Fallback(who) => fallback(json, who),
+        Session::Legacy { comm, pid, uid, .. } => {
+            json.raw(r#"{"kind":"legacy""#);
+            json.bytes(r#","comm":"#, r#","comm_b64":"#, comm.as_bytes());
+            process(json, *pid, *uid);
+        }
+        Session::Opaque(raw) => {
+            json.raw(r#"{"kind":"opaque""#);
+            json.bytes(r#","raw":"#, r#","raw_b64":"#, raw.as_bytes());
+        }
+        // Of a later version: it is there, and no more can be said.
+        _ => _ = json.raw(r#"{"kind":"opaque","raw":"""#),
+    }
+    json.raw("}");
+}
+
+fn fallback(json: &mut Text<'_>, who: &Fallback) {
+    json.raw(r#"{"kind":"fallback""#);
     // One comm that is not UTF-8 turns all of them to base64, so that the order stays in one array.
     let chain: Result<Vec<_>, _> = who.chain.iter().map(Value::to_str).collect();
     match chain {
-        Ok(chain) => map.serialize_entry("chain", &chain)?,
-        Err(_) => {
-            let chain: Vec<_> = who
-                .chain
-                .iter()
-                .map(|comm| BASE64_STANDARD.encode(comm))
-                .collect();
-            map.serialize_entry("chain_b64", &chain)?;
-        }
-    }
-    map.serialize_entry(
-        "env",
-        &who.env
-            .as_ref()
-            .map(|(name, value)| Variable { name, value }),
-    )?;
-    bytes(map, "cwd", "cwd_b64", who.cwd.as_ref().map(Value::as_bytes))?;
-    map.serialize_entry("pid", &who.pid)?;
-    map.serialize_entry("uid", &who.uid)
+        Ok(chain) => json
+            .raw(r#","chain":"#)
+            .array(chain, |json, comm| _ = json.string(comm)),
+        Err(_) => json
+            .raw(r#","chain_b64":"#)
+            .array(&who.chain, |json, comm| _ = json.base64(comm.as_bytes())),
+    };
+    json.raw(r#","env":"#)
+        .option(who.env.as_ref(), |json, (name, value)| {
+            json.bytes(r#"{"name":"#, r#"{"name_b64":"#, name.as_bytes());
+            json.bytes(r#","value":"#, r#","value_b64":"#, value.as_bytes());
+            json.raw("}");
+        });
+    value(json, [r#","cwd":"#, r#","cwd_b64":"#], &who.cwd);
+    process(json, who.pid, who.uid);
 }
 
-struct Variable<'a> {
-    name: &'a Value,
-    value: &'a Value,
-}
-
-impl Serialize for Variable<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        bytes(&mut map, "name", "name_b64", Some(self.name.as_bytes()))?;
-        bytes(&mut map, "value", "value_b64", Some(self.value.as_bytes()))?;
-        map.end()
-    }
-}
-
-struct TimeJson<'a>(&'a Time);
-
-impl Serialize for TimeJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Time { raw, unix, .. } = self.0;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("unix", unix)?;
-        match unix {
-            Some(unix) => rfc3339(&mut map, *unix)?,
-            None => {
-                map.serialize_entry("rfc3339", &())?;
-                bytes(&mut map, "raw", "raw_b64", Some(raw.as_bytes()))?;
-            }
-        }
-        map.end()
-    }
+fn process(json: &mut Text<'_>, pid: Option<u32>, uid: Option<u32>) {
+    let plain = |json: &mut Text<'_>, id: u32| _ = json.plain(id);
+    json.raw(r#","pid":"#).option(pid, plain);
+    json.raw(r#","uid":"#).option(uid, plain);
 }
 
 #[cfg(test)]
@@ -308,21 +211,11 @@ mod tests {
             record: Record::from_xattrs(xattrs.iter().copied()),
             check: None,
         };
-        let file = File {
-            schema: None,
-            answer: &answer,
-        };
-        serde_json::to_string_pretty(&file).unwrap()
-    }
-
-    #[test]
-    fn no_character_acts_on_a_terminal() {
-        let text = "a\u{7f}\u{9b}1m\u{202e}é\u{1}\"b";
         let mut out = Vec::new();
-        write(&mut out, &text).unwrap();
-        let out = String::from_utf8(out).unwrap();
-        assert_eq!(out, r#""a\u007f\u009b1m\u202eé\u0001\"b""#);
-        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        let lines = Json::new(Shape::Lines);
+        lines.file(&mut out, &answer).unwrap();
+        // A name a line, for people.
+        String::from_utf8(out).unwrap().replace(",\"", ",\n\"")
     }
 
     #[test]
