@@ -72,6 +72,7 @@ pub struct Reader {
     /// The path as the kernel takes it, with a NUL behind it: made once for all calls.
     path: Vec<u8>,
     buffer: Vec<u8>,
+    names: Names,
 }
 
 impl Reader {
@@ -81,6 +82,7 @@ impl Reader {
             follow_links: true,
             path: Vec::new(),
             buffer: Vec::with_capacity(BUFFER),
+            names: Names::default(),
         }
     }
 
@@ -137,7 +139,7 @@ impl Reader {
         } else {
             Source::Link(c_path)
         };
-        Stored::list(source, &mut self.buffer)
+        Stored::list(source, &mut self.buffer, &mut self.names)
     }
 
     /// The same for an open file.
@@ -146,13 +148,44 @@ impl Reader {
     ///
     /// [`ReadError::List`].
     pub fn stored_fd<'r>(&'r mut self, fd: &'r impl AsFd) -> Result<Stored<'r>, ReadError> {
-        Stored::list(Source::Fd(fd.as_fd()), &mut self.buffer)
+        Stored::list(Source::Fd(fd.as_fd()), &mut self.buffer, &mut self.names)
     }
 }
 
 impl Default for Reader {
     fn default() -> Self {
         Reader::new()
+    }
+}
+
+/// Names of attributes, and what of a record they stand for. Many files have the same as the one
+/// before, and to compare all of them at once costs less than to tell each.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    /// As the kernel lists them, a NUL behind each.
+    list: Vec<u8>,
+    /// Keys, a bit each at [`Key::index`].
+    keys: u8,
+    packed: bool,
+}
+
+impl Names {
+    fn tell(&mut self, list: &[u8]) {
+        if self.list == list {
+            return;
+        }
+        (self.keys, self.packed) = (0, false);
+        self.list.clear();
+        self.list.extend_from_slice(list);
+        let mut rest = list;
+        while let Ok(name) = CStr::from_bytes_until_nul(rest) {
+            rest = &rest[name.to_bytes_with_nul().len()..];
+            if name == PACKED {
+                self.packed = true;
+            } else if let Some(key) = key_of(name.to_bytes()) {
+                self.keys |= bit(key);
+            }
+        }
     }
 }
 
@@ -174,27 +207,22 @@ pub struct Stored<'r> {
 }
 
 impl<'r> Stored<'r> {
-    fn list(source: Source<'r>, buffer: &'r mut Vec<u8>) -> Result<Self, ReadError> {
+    fn list(
+        source: Source<'r>,
+        buffer: &'r mut Vec<u8>,
+        names: &mut Names,
+    ) -> Result<Self, ReadError> {
         source.names(buffer).map_err(|errno| ReadError::List {
             object: source.object(),
             source: errno.into(),
         })?;
-        let (mut unread, mut unread_packed) = (0, false);
-        let mut names = buffer.as_slice();
-        while let Ok(name) = CStr::from_bytes_until_nul(names) {
-            names = &names[name.to_bytes_with_nul().len()..];
-            if name == PACKED {
-                unread_packed = true;
-            } else if let Some(key) = key_of(name.to_bytes()) {
-                unread |= bit(key);
-            }
-        }
+        names.tell(buffer);
         Ok(Stored {
             source,
             buffer,
-            unread,
-            unread_packed,
-            stamped: unread != 0 || unread_packed,
+            unread: names.keys,
+            unread_packed: names.packed,
+            stamped: names.keys != 0 || names.packed,
             decoder: Decoder::default(),
         })
     }
@@ -218,12 +246,12 @@ impl<'r> Stored<'r> {
         let keys = if both { &Key::ALL[..] } else { keys };
         if self.unread_packed {
             self.unread_packed = false;
-            self.get(PACKED)?;
+            self.get(None)?;
         }
         for &key in keys {
             if self.unread & bit(key) != 0 {
                 self.unread &= !bit(key);
-                self.get(key.name())?;
+                self.get(Some(key))?;
             }
         }
         Ok(self.decoder.so_far())
@@ -249,10 +277,15 @@ impl<'r> Stored<'r> {
         Ok(self.decoder.finish().unwrap_or_default())
     }
 
-    fn get(&mut self, name: &CStr) -> Result<(), ReadError> {
+    /// Reads a key, or the packed record.
+    fn get(&mut self, key: Option<Key>) -> Result<(), ReadError> {
         let source = &self.source;
+        let name = key.map_or(PACKED, Key::name);
         match source.value(name, self.buffer) {
-            Ok(()) => self.decoder.add(name.to_bytes(), self.buffer),
+            Ok(()) => match key {
+                Some(key) => self.decoder.add_key(key, self.buffer),
+                None => self.decoder.add_packed(self.buffer),
+            },
             // Somebody removed it meanwhile.
             Err(Errno::NODATA) => {}
             Err(errno) => {
@@ -283,7 +316,7 @@ mod tests {
 
     impl Fake {
         fn stored<'r>(&'r self, buffer: &'r mut Vec<u8>) -> Result<Stored<'r>, ReadError> {
-            Stored::list(Source::Fake(self), buffer)
+            Stored::list(Source::Fake(self), buffer, &mut Names::default())
         }
 
         fn read(&self) -> Result<Option<Record>, ReadError> {
@@ -311,6 +344,31 @@ mod tests {
         assert_eq!(file.asked.borrow().len(), 1, "asked for once");
         assert!(stored.record().unwrap().unwrap().session.is_some());
         assert_eq!(file.asked.borrow().len(), 3);
+    }
+
+    #[test]
+    fn each_file_has_its_own_names_whatever_the_one_before_had() {
+        let keys = Fake::default()
+            .with(c"user.prov.session", b"keys")
+            .with(c"user.prov.turn", b"7");
+        let packed = Fake::default().with(c"user.prov", b"ts=6;s=packed");
+        let other = Fake::default().with(c"user.mime_type", b"x");
+        let (mut buffer, mut names) = (Vec::with_capacity(BUFFER), Names::default());
+        let mut read = |file| {
+            let stored = Stored::list(Source::Fake(file), &mut buffer, &mut names).unwrap();
+            stored.record().unwrap().map(|record| record.format)
+        };
+        for _ in 0..2 {
+            for (file, format) in [
+                (&keys, Some(Format::Keys)),
+                (&packed, Some(Format::Packed)),
+                (&keys, Some(Format::Keys)),
+                (&other, None),
+                (&other, None),
+            ] {
+                assert_eq!(read(file), format, "{file:?}");
+            }
+        }
     }
 
     #[test]

@@ -345,10 +345,18 @@ impl Decoder {
     /// Takes one attribute, of whatever name.
     pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
         if name == PACKED.to_bytes() {
-            self.packed = Some(Record::from_packed(value));
+            self.add_packed(value);
         } else if let Some(key) = key_of(name) {
-            self.keys.get_or_insert_default().set(key, value);
+            self.add_key(key, value);
         }
+    }
+
+    pub(crate) fn add_packed(&mut self, value: &[u8]) {
+        self.packed = Some(Record::from_packed(value));
+    }
+
+    pub(crate) fn add_key(&mut self, key: Key, value: &[u8]) {
+        self.keys.get_or_insert_default().set(key, value);
     }
 
     /// The packed record if it is the later one.
