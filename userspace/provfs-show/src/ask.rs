@@ -6,9 +6,12 @@
 
 use std::{
     error::Error,
-    io,
+    ffi::OsStr,
+    io, mem,
     num::NonZero,
-    path::PathBuf,
+    ops::Range,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         mpsc::{Receiver, Sender, channel, sync_channel},
@@ -22,7 +25,7 @@ use rustix::io::Errno;
 use crate::{
     question::Question,
     verify::{Check, Times},
-    walk::Entry,
+    walk::{Entry, Found},
 };
 
 /// Files in a batch: so many that handing it over costs little, and few enough that the first
@@ -66,8 +69,38 @@ pub(crate) struct Outcomes<T> {
     pub(crate) text: Vec<u8>,
 }
 
+/// Files on their way to whoever reads their records. Their paths lie in one buffer: what one
+/// thread allocates for each and another frees is slow for both.
+#[derive(Default)]
+struct Batch {
+    paths: Vec<u8>,
+    found: Vec<Result<Entry<Range<usize>>, String>>,
+}
+
+impl Batch {
+    fn push(&mut self, found: Found<'_>) {
+        self.found.push(found.map(|entry| {
+            entry.map_path(|path| {
+                let begin = self.paths.len();
+                self.paths.extend_from_slice(path.as_os_str().as_bytes());
+                begin..self.paths.len()
+            })
+        }));
+    }
+
+    fn each(self, mut take: impl FnMut(Found<'_>)) {
+        let path = |range| {
+            let path = self.paths.get(range).unwrap_or_default();
+            Path::new(OsStr::from_bytes(path))
+        };
+        for found in self.found {
+            take(found.map(|entry| entry.map_path(path)));
+        }
+    }
+}
+
 /// A batch, and where its outcomes go.
-type Task<T> = (Vec<Result<Entry, String>>, Sender<Outcomes<T>>);
+type Task<T> = (Batch, Sender<Outcomes<T>>);
 
 /// Hands the outcomes of each batch to `take`, until it says `false` or fails. `make` turns an
 /// answer into what `take` needs of it; it runs where the file is read.
@@ -84,32 +117,32 @@ pub(crate) fn ask<T: Send>(
     let (places, answers) = sync_channel::<Receiver<Outcomes<T>>>(AHEAD * threads);
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut batch = Vec::with_capacity(BATCH);
-            let send = |batch: Vec<_>| {
+            let mut batch = Batch::default();
+            let send = |batch| {
                 let (place, answer) = channel();
                 places.send(answer).is_ok() && tasks.send((batch, place)).is_ok()
             };
             question.walk.each(&mut |entry| {
                 batch.push(entry);
-                batch.len() < BATCH
-                    || send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH)))
+                batch.found.len() < BATCH || send(mem::take(&mut batch))
             });
             send(batch);
         });
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut reader = Reader::new();
+                let mut room = 0;
                 loop {
                     let task = waiting.lock().ok().and_then(|waiting| waiting.recv().ok());
                     let Some((batch, place)) = task else { return };
-                    let mut text = Vec::new();
-                    let outcomes = batch.into_iter();
-                    let outcomes = outcomes.filter_map(|entry| {
-                        one(question, &mut reader, entry, |answer| {
-                            make(&mut text, answer)
-                        })
+                    let mut list = Vec::with_capacity(BATCH);
+                    let mut text = Vec::with_capacity(room);
+                    batch.each(|entry| {
+                        let make = |answer| make(&mut text, answer);
+                        list.extend(one(question, &mut reader, entry, make));
                     });
-                    let list = outcomes.collect();
+                    // The next takes about as much.
+                    room = text.len() + text.len() / 8;
                     // Nobody waits for it when there was enough before.
                     let _ = place.send(Outcomes { list, text });
                 }
@@ -128,7 +161,7 @@ pub(crate) fn ask<T: Send>(
 fn one<T>(
     question: &Question,
     reader: &mut Reader,
-    entry: Result<Entry, String>,
+    entry: Found<'_>,
     make: impl FnOnce(Answer) -> T,
 ) -> Option<Outcome<T>> {
     let entry = match entry {
@@ -140,7 +173,7 @@ fn one<T>(
         Ok(Some((record, check))) => Some(Outcome::Answer {
             stamped: record.is_some(),
             made: make(Answer {
-                path: entry.path,
+                path: entry.path.to_owned(),
                 record,
                 check,
             }),
@@ -187,10 +220,14 @@ impl Failure {
 /// `None` if the file is not to be shown.
 type Shown = Option<(Option<Record>, Option<Check>)>;
 
-fn answer(question: &Question, reader: &mut Reader, entry: &Entry) -> Result<Shown, Failure> {
+fn answer(
+    question: &Question,
+    reader: &mut Reader,
+    entry: &Entry<&Path>,
+) -> Result<Shown, Failure> {
     let unstamped = || question.shows_unstamped(entry).then_some((None, None));
     reader.follow_links(entry.follow_links);
-    let mut stored = match reader.stored(&entry.path) {
+    let mut stored = match reader.stored(entry.path) {
         // What cannot have a record has none. Of a file that was named this is worth an error.
         Err(error) => {
             let error = Failure::from(error);
@@ -218,8 +255,8 @@ fn answer(question: &Question, reader: &mut Reader, entry: &Entry) -> Result<Sho
     let Some(judge) = &question.judge else {
         return Ok(Some((Some(record), None)));
     };
-    let times = Times::of(&entry.path, entry.follow_links).map_err(|errno| Failure::Times {
-        path: entry.path.clone(),
+    let times = Times::of(entry.path, entry.follow_links).map_err(|errno| Failure::Times {
+        path: entry.path.to_owned(),
         source: errno.into(),
     })?;
     let check = judge.check(record.ts.as_ref().and_then(|ts| ts.unix), times);

@@ -85,7 +85,7 @@ impl Question {
     }
 
     /// Whether a file is shown though it has no record.
-    pub(crate) fn shows_unstamped(&self, entry: &Entry) -> bool {
+    pub(crate) fn shows_unstamped<P>(&self, entry: &Entry<P>) -> bool {
         let asked = entry.named || (!entry.folder && (self.unstamped || self.all));
         asked && !self.conditions
     }

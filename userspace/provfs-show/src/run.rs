@@ -111,9 +111,6 @@ fn watch_interrupts(stop: &Arc<AtomicBool>) -> io::Result<()> {
     Ok(())
 }
 
-/// Most files need no more to be printed.
-const ROOM: usize = 512;
-
 fn keep(_: &mut Vec<u8>, answer: Answer) -> Box<Answer> {
     Box::new(answer)
 }
@@ -136,7 +133,6 @@ impl Run<'_> {
         if limit > 0 {
             let print = |text: &mut Vec<u8>, answer| {
                 let begin = text.len();
-                text.reserve(ROOM);
                 form.file(text, &answer).map(|()| begin..text.len())
             };
             self.search(print, |out, text, printed| {

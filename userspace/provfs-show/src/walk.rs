@@ -20,9 +20,9 @@ use rustix::io::Errno;
 use crate::args::{Args, Sort};
 
 /// A file to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) path: PathBuf,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry<P> {
+    pub(crate) path: P,
     /// Somebody asked for this very file.
     pub(crate) named: bool,
     /// A folder that was met on the way. The module stamps no folders, so that such a one has no
@@ -30,6 +30,21 @@ pub(crate) struct Entry {
     pub(crate) folder: bool,
     pub(crate) follow_links: bool,
 }
+
+impl<P> Entry<P> {
+    /// The same file, with its path in another form.
+    pub(crate) fn map_path<Q>(self, map: impl FnOnce(P) -> Q) -> Entry<Q> {
+        Entry {
+            path: map(self.path),
+            named: self.named,
+            folder: self.folder,
+            follow_links: self.follow_links,
+        }
+    }
+}
+
+/// A file, or what is wrong where one should be, for people.
+pub(crate) type Found<'a> = Result<Entry<&'a Path>, String>;
 
 /// How folders are walked.
 #[derive(Clone, Debug)]
@@ -74,7 +89,7 @@ impl Walk {
     }
 
     /// Hands each file to `take`, or what is wrong where one should be, until it says `false`.
-    pub(crate) fn each(&self, take: &mut dyn FnMut(Result<Entry, String>) -> bool) {
+    pub(crate) fn each(&self, take: &mut dyn FnMut(Found<'_>) -> bool) {
         if self.files.iter().all(|path| self.named(path, take)) {
             if let Some(list) = &self.list {
                 self.listed(list, take);
@@ -83,7 +98,7 @@ impl Walk {
     }
 
     /// A file that somebody named, and what is in it. `false` when there was enough.
-    fn named(&self, path: &Path, take: &mut dyn FnMut(Result<Entry, String>) -> bool) -> bool {
+    fn named(&self, path: &Path, take: &mut dyn FnMut(Found<'_>) -> bool) -> bool {
         if self.recursive && self.is_folder(path) {
             return self.folder(path, take);
         }
@@ -91,7 +106,7 @@ impl Walk {
             return true;
         }
         take(Ok(Entry {
-            path: path.to_owned(),
+            path,
             named: true,
             folder: false,
             follow_links: self.follow_named,
@@ -107,7 +122,7 @@ impl Walk {
         metadata.is_ok_and(|metadata| metadata.is_dir())
     }
 
-    fn folder(&self, root: &Path, take: &mut dyn FnMut(Result<Entry, String>) -> bool) -> bool {
+    fn folder(&self, root: &Path, take: &mut dyn FnMut(Found<'_>) -> bool) -> bool {
         let mut walk = WalkBuilder::new(root);
         walk.standard_filters(self.ignore_files)
             .hidden(!self.hidden)
@@ -138,7 +153,7 @@ impl Walk {
                 continue;
             }
             let entry = Entry {
-                path: entry.into_path(),
+                path: entry.path(),
                 named: false,
                 folder,
                 follow_links: self.follow,
@@ -150,7 +165,7 @@ impl Walk {
         true
     }
 
-    fn listed(&self, list: &Path, take: &mut dyn FnMut(Result<Entry, String>) -> bool) {
+    fn listed(&self, list: &Path, take: &mut dyn FnMut(Found<'_>) -> bool) {
         let complain = |error: io::Error| {
             format!("cannot read the names in {list:?}: {error}; check that it is a readable file")
         };
