@@ -352,22 +352,19 @@ mod tests {
             .with(c"user.prov.session", b"keys")
             .with(c"user.prov.turn", b"7");
         let packed = Fake::default().with(c"user.prov", b"ts=6;s=packed");
-        let other = Fake::default().with(c"user.mime_type", b"x");
+        let other = Fake::default().with(c"user.prow", b"as long a name");
         let (mut buffer, mut names) = (Vec::with_capacity(BUFFER), Names::default());
         let mut read = |file| {
             let stored = Stored::list(Source::Fake(file), &mut buffer, &mut names).unwrap();
-            stored.record().unwrap().map(|record| record.format)
+            (stored.unread, stored.unread_packed, stored.is_stamped())
         };
+        let of_keys = (bit(Key::Session) | bit(Key::Turn), false, true);
         for _ in 0..2 {
-            for (file, format) in [
-                (&keys, Some(Format::Keys)),
-                (&packed, Some(Format::Packed)),
-                (&keys, Some(Format::Keys)),
-                (&other, None),
-                (&other, None),
-            ] {
-                assert_eq!(read(file), format, "{file:?}");
-            }
+            assert_eq!(read(&keys), of_keys);
+            assert_eq!(read(&keys), of_keys);
+            assert_eq!(read(&packed), (0, true, true));
+            assert_eq!(read(&other), (0, false, false));
+            assert_eq!(read(&other), (0, false, false));
         }
     }
 
