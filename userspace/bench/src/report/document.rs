@@ -11,7 +11,7 @@ use crate::{
     report::{
         BASELINE, CONFIGS, chart,
         compare::{Row, ratio, rows},
-        limits::judge,
+        limits::{FLOORS, judge},
         table::{configs, count, show},
     },
     space,
@@ -130,9 +130,10 @@ fn limits(figures: &Figures, text: &mut String) {
             "met",
         ],
     );
-    for verdict in judge(figures) {
+    let verdicts = judge(figures);
+    for verdict in &verdicts {
         let bound = verdict.bound.to_string();
-        match verdict.worst {
+        match &verdict.worst {
             Some(worst) => cells(
                 text,
                 [
@@ -166,6 +167,16 @@ fn limits(figures: &Figures, text: &mut String) {
         }
     }
     text.push('\n');
+    let unmet: Vec<_> = verdicts
+        .iter()
+        .filter_map(|verdict| Some((verdict.row, verdict.worst.as_ref()?)))
+        .filter_map(|(row, worst)| (!worst.met).then_some((row, worst.fs)))
+        .collect();
+    for (row, fs, why) in FLOORS {
+        if unmet.contains(&(*row, *fs)) {
+            let _ = writeln!(text, "Why not `{row}` on {fs}: {why}\n");
+        }
+    }
 }
 
 fn about(row: &str) -> &'static str {
@@ -481,5 +492,21 @@ mod tests {
             assert!(svg.contains("<svg"), "{chart}");
             assert!(text.contains(&format!("performance/{chart}")));
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_not_met_says_why() {
+        let limits_with = |more: f64| {
+            let figures = figures(&[
+                ("write_stamped", "overlay", "absent", 2000.0),
+                ("write_stamped", "overlay", "packed", 2000.0 + more),
+            ]);
+            let mut text = String::new();
+            limits(&figures, &mut text);
+            text
+        };
+        let why = "\n\nWhy not `write_stamped` on overlay: overlayfs";
+        assert!(limits_with(28.0).contains(why));
+        assert!(!limits_with(15.0).contains(why));
     }
 }

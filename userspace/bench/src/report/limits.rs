@@ -133,6 +133,16 @@ pub(crate) const LIMITS: &[Limit] = &[
     },
 ];
 
+/// What keeps a limit from being met, where that is known: the row, the file system, and why.
+pub(crate) const FLOORS: &[(&str, &str, &str)] = &[(
+    "write_stamped",
+    "overlay",
+    "\
+overlayfs hands a write on to the file below, so that the kernel asks its security
+modules twice. Each time costs what it does on the other file systems: a call, one look into what the module keeps with the
+open file, and a comparison.",
+)];
+
 /// What became of a limit in one row and configuration.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Verdict<'a> {
