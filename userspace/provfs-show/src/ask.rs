@@ -28,12 +28,16 @@ use crate::{
     walk::{Entry, Found},
 };
 
-/// Files in a batch: so many that handing it over costs little, and few enough that the first
-/// answers come at once.
-const BATCH: usize = 64;
+/// Files in the first batch: few, so that the first answers come at once. Each has twice as many as
+/// the one before.
+const BATCH_MIN: usize = 16;
+
+/// Files in a batch at most: so many that handing it over costs little, and that two threads are
+/// seldom in the same folder, where the kernel has them share what it caches of it.
+const BATCH_MAX: usize = 512;
 
 /// Batches under way for each thread that reads.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// More threads than this only wait for the disk or each other.
 const THREADS_MAX: usize = 16;
@@ -118,13 +122,18 @@ pub(crate) fn ask<T: Send>(
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut batch = Batch::default();
+            let mut full = BATCH_MIN;
             let send = |batch| {
                 let (place, answer) = channel();
                 places.send(answer).is_ok() && tasks.send((batch, place)).is_ok()
             };
             question.walk.each(&mut |entry| {
                 batch.push(entry);
-                batch.found.len() < BATCH || send(mem::take(&mut batch))
+                if batch.found.len() < full {
+                    return true;
+                }
+                full = BATCH_MAX.min(2 * full);
+                send(mem::take(&mut batch))
             });
             send(batch);
         });
@@ -135,7 +144,7 @@ pub(crate) fn ask<T: Send>(
                 loop {
                     let task = waiting.lock().ok().and_then(|waiting| waiting.recv().ok());
                     let Some((batch, place)) = task else { return };
-                    let mut list = Vec::with_capacity(BATCH);
+                    let mut list = Vec::with_capacity(batch.found.len());
                     let mut text = Vec::with_capacity(room);
                     batch.each(|entry| {
                         let make = |answer| make(&mut text, answer);
