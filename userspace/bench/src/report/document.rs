@@ -10,8 +10,8 @@ use crate::{
     micro,
     report::{
         BASELINE, CONFIGS, chart,
-        compare::{Row, ratio, rows},
-        limits::{FLOORS, judge},
+        compare::{Row, ratio, rows, settled},
+        limits::{DEARER_THAN_AUDIT, FLOORS, STAMPING, judge},
         table::{configs, count, show},
     },
     space,
@@ -80,6 +80,7 @@ fn render(figures: &Figures, charts: &Path) -> Result<String> {
         kernel.unwrap_or("of an unknown version")
     );
     limits(figures, &mut text);
+    against_auditd(figures, &mut text);
     text.push_str(METHOD);
     tables(figures, charts, &mut text)?;
     growth(figures, charts, &mut text)?;
@@ -172,11 +173,73 @@ fn limits(figures: &Figures, text: &mut String) {
         .filter_map(|verdict| Some((verdict.row, verdict.worst.as_ref()?)))
         .filter_map(|(row, worst)| (!worst.met).then_some((row, worst.fs)))
         .collect();
-    for (row, fs, why) in FLOORS {
-        if unmet.contains(&(*row, *fs)) {
-            let _ = writeln!(text, "Why not `{row}` on {fs}: {why}\n");
+    reasons(text, "Why not", FLOORS, &unmet);
+}
+
+/// Explains those that something is known of.
+fn reasons(text: &mut String, why: &str, known: &[(&str, &str, &str)], rows: &[(&str, &str)]) {
+    for (row, fs, reason) in known {
+        if rows.contains(&(*row, *fs)) {
+            line(text, format_args!("{why} `{row}` on {fs}: {reason}\n"));
         }
     }
+}
+
+/// Where both record, that is, where files can be written. Programs that only run, auditd does not
+/// tell of either.
+fn against_auditd(figures: &Figures, text: &mut String) {
+    let value = |row: &Row<'_>, config| {
+        let cell = settled(figures, row.name, row.fs, config)?;
+        Some(cell.total.value)
+    };
+    let (mut compared, mut dearer) = (0, Vec::new());
+    let rows = rows(figures);
+    for row in rows.iter().filter(|row| row.fs != "none") {
+        for &config in STAMPING {
+            let (Some(provfs), Some(auditd)) = (value(row, config), value(row, "audit")) else {
+                continue;
+            };
+            compared += 1;
+            if provfs >= auditd {
+                dearer.push((row, config, provfs, auditd));
+            }
+        }
+    }
+    if compared == 0 {
+        return;
+    }
+    line(
+        text,
+        format_args!(
+            "## Against auditd\n\nOf {compared} figures of operations on files, provfs costs less than auditd in {}.\n",
+            compared - dearer.len()
+        ),
+    );
+    if dearer.is_empty() {
+        return;
+    }
+    head(
+        text,
+        "operation",
+        &["configuration", "on", "auditd", "provfs", "more"],
+    );
+    for (row, config, provfs, auditd) in &dearer {
+        let more = format!("{:+.1} %", (provfs / auditd - 1.0) * 100.0);
+        cells(
+            text,
+            [
+                row.name,
+                config,
+                row.fs,
+                &count(*auditd),
+                &count(*provfs),
+                &more,
+            ],
+        );
+    }
+    text.push('\n');
+    let dearer: Vec<_> = dearer.iter().map(|(row, ..)| (row.name, row.fs)).collect();
+    reasons(text, "Why", DEARER_THAN_AUDIT, &dearer);
 }
 
 fn about(row: &str) -> &'static str {
@@ -508,5 +571,35 @@ mod tests {
         let why = "\n\nWhy not `write_stamped` on overlay: overlayfs";
         assert!(limits_with(28.0).contains(why));
         assert!(!limits_with(15.0).contains(why));
+    }
+
+    #[test]
+    fn what_costs_more_than_auditd_is_told_with_its_reason() {
+        let against_auditd_with = |packed: f64| {
+            let figures = figures(&[
+                ("sqlite_inserts", "btrfs", "audit", 1000.0),
+                ("sqlite_inserts", "btrfs", "packed", packed),
+                ("stat", "ext4", "audit", 1000.0),
+                ("stat", "ext4", "keys", 900.0),
+                ("exec", "none", "audit", 1000.0),
+                ("exec", "none", "keys", 1100.0),
+            ]);
+            let mut text = String::new();
+            against_auditd(&figures, &mut text);
+            text
+        };
+        let less = against_auditd_with(999.0);
+        assert!(
+            less.contains("Of 2 figures") && less.contains("in 2."),
+            "{less}"
+        );
+        assert!(!less.contains('|') && !less.contains("Why"), "{less}");
+        let more = against_auditd_with(1015.0);
+        assert!(
+            more.contains("Of 2 figures") && more.contains("in 1."),
+            "{more}"
+        );
+        assert!(more.contains("| sqlite_inserts | packed | btrfs | 1000 | 1015 | +1.5 % |"));
+        assert!(more.contains("\n\nWhy `sqlite_inserts` on btrfs: each"));
     }
 }
