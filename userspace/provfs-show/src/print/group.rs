@@ -10,7 +10,7 @@ use provfs::{Key, Record, Session, Value};
 
 use super::{
     All,
-    json::{SCHEMA, Shape, Text, session, unix},
+    json::{LINE, SCHEMA, Shape, Text, session, unix},
     look::{LABEL, Look, SESSION},
 };
 use crate::{args::GroupBy, ask::Answer};
@@ -126,7 +126,7 @@ impl Groups {
             match (document, index) {
                 (true, 0) => json.raw("\n{"),
                 (true, _) => json.raw(",\n{"),
-                (false, _) => json.raw(r#"{"schema":"#).plain(SCHEMA).raw(","),
+                (false, _) => json.raw(LINE),
             };
             self.row(json, group, &tally);
             if !document {

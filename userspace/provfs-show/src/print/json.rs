@@ -24,8 +24,8 @@ pub(super) const SCHEMA: u32 = 1;
 /// How a document of files begins.
 const FILES: &str = "{\"schema\":1,\"files\":[";
 
-/// How each line of files begins.
-const LINE: &str = "{\"schema\":1,";
+/// How an object begins that is a line of its own.
+pub(super) const LINE: &str = "{\"schema\":1,";
 
 /// How JSON is put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,27 +126,18 @@ fn verify(json: &mut Text<'_>, Check { verdict, times }: &Check) {
 /// A time that is known for sure.
 pub(super) fn unix(json: &mut Text<'_>, unix: i64) {
     json.raw(r#"{"unix":"#).plain(unix);
-    rfc3339(json, unix);
-    json.raw("}");
-}
-
-fn rfc3339(json: &mut Text<'_>, unix: i64) {
     let mut buf = [0; RFC3339_LEN];
     let text = format_rfc3339(unix, &mut buf);
     json.bytes(r#","rfc3339":"#, r#","rfc3339_b64":"#, text);
+    json.raw("}");
 }
 
-fn time(json: &mut Text<'_>, Time { raw, unix, .. }: &Time) {
-    match unix {
-        Some(unix) => {
-            json.raw(r#"{"unix":"#).plain(unix);
-            rfc3339(json, *unix);
-        }
-        None => {
-            json.raw(r#"{"unix":null,"rfc3339":null"#);
-            json.bytes(r#","raw":"#, r#","raw_b64":"#, raw.as_bytes());
-        }
+fn time(json: &mut Text<'_>, time: &Time) {
+    if let Some(known) = time.unix {
+        return unix(json, known);
     }
+    json.raw(r#"{"unix":null,"rfc3339":null"#);
+    json.bytes(r#","raw":"#, r#","raw_b64":"#, time.raw.as_bytes());
     json.raw("}");
 }
 

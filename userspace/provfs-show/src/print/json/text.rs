@@ -162,10 +162,18 @@ mod tests {
 
     #[test]
     fn no_character_acts_on_a_terminal() {
-        let text = "a\u{7f}\u{9b}1m\u{202e}é\u{1}\"b";
-        let out = written(|json| _ = json.string(text));
-        assert_eq!(out, r#""a\u007f\u009b1m\u202eé\u0001\"b""#);
-        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        for (text, json) in [
+            ("a\u{7f}", r#""a\u007f""#),
+            ("\u{9b}1m", r#""\u009b1m""#),
+            ("a\u{202e}é", r#""a\u202eé""#),
+            ("\u{1}\"b", r#""\u0001\"b""#),
+            ("\u{1f}", r#""\u001f""#),
+            ("\\", r#""\\""#),
+        ] {
+            let out = written(|json| _ = json.string(text));
+            assert_eq!(out, json);
+            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
     }
 
     #[test]
