@@ -150,8 +150,7 @@ pub(crate) const DEARER_THAN_AUDIT: &[(&str, &str, &str)] = &[(
     "btrfs",
     "\
 each transaction makes a journal and syncs it, and btrfs writes an attribute of a new
-file to its log with every sync. Whoever sets such an attribute takes as much without provfs: +11.3 %, when every file that
-sqlite3 makes gets one of the same size with fsetxattr(2).",
+file to its log with every sync. Whoever sets one pays for that, with provfs or without.",
 )];
 
 /// What became of a limit in one row and configuration.
